@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Assertions and small macros.
+ *
+ * BUG_ON(cond) ends the process when @cond holds. It states a fact about this
+ * program, so it stays on in release builds, and is never used on bytes that
+ * came from a disk or a socket.
+ */
+#ifndef BUG_H
+#define BUG_H
+
+#include <stddef.h>
+
+#define BUG_ON(cond)						\
+	do {							\
+		if (__builtin_expect(!!(cond), 0))		\
+			__builtin_trap();			\
+	} while (0)
+
+#define BUG() BUG_ON(1)
+
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+
+#define container_of(ptr, type, member) \
+	((type *)((char *)(ptr) - offsetof(type, member)))
+
+#define MIN(a, b) ({ __auto_type _a = (a); __auto_type _b = (b); _a < _b ? _a : _b; })
+#define MAX(a, b) ({ __auto_type _a = (a); __auto_type _b = (b); _a > _b ? _a : _b; })
+
+#define likely(x)	__builtin_expect(!!(x), 1)
+#define unlikely(x)	__builtin_expect(!!(x), 0)
+
+#define __must_check	__attribute__((warn_unused_result))
+#define __printf(f, a)	__attribute__((format(printf, f, a)))
+
+#endif

@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * libmvcc: a multi-version key-value store.
+ *
+ * Every change makes a revision (main, sub): main counts transactions, sub the
+ * changes within one. A new store is at revision 1. Keys live in an ordered index
+ * in memory; the values of all revisions live in a backend (Berkeley DB, or memory
+ * for simulation), keyed by revision.
+ *
+ * Two sides, two threads.
+ *   struct mvcc		the index, the read cache, what is not stored yet, the
+ *			watchers. One thread (the core); never blocks, no I/O.
+ *   struct mvcc_backend	the disk. One thread (the store thread); blocks.
+ * Between them go batches (core to store: "write this in one transaction") and
+ * fetches (core to store and back: "read these revisions"). Both are plain
+ * memory that one side fills, then hands over whole.
+ *
+ *	core					store thread
+ *	mvcc_put() ... mvcc_end()
+ *	batch = mvcc_batch_take(store) ----->	mvcc_backend_write(backend, batch)
+ *	mvcc_batch_done(store, batch)  <-----
+ *	mvcc_range() gives MVCC_COLD,
+ *	  having named revisions in fetch --->	mvcc_backend_fetch(backend, fetch)
+ *	mvcc_range() again, same fetch <-----
+ *
+ * A value is a blob: the protobuf mvccpb.KeyValue, encoded once when it is put;
+ * the backend's record, the cache's entry and every response hold references to
+ * the same bytes. A deletion is a tombstone: its record is a KeyValue with a key
+ * alone, as etcd stores it.
+ *
+ * Key ranges follow the API: range_end empty means the one key; range_end of one
+ * zero byte means every key from key on; otherwise [key, range_end).
+ *
+ * Errors: negative errno. -ENOMEM and any error of mvcc_backend_write() are final:
+ * the process must end with _exit (an orderly close after a failed write destroys
+ * a Berkeley DB environment). Outcomes are positive, enum mvcc_outcome.
+ *
+ * No function here logs, prints, exits, reads a clock or starts a thread.
+ * Source: the etcd v3 API (mvccpb, etcdserverpb).
+ */
+#ifndef LIBMVCC_MVCC_H
+#define LIBMVCC_MVCC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "include/blob.h"
+#include "include/slice.h"
+
+struct mvcc;
+struct mvcc_backend;
+struct mvcc_batch;
+struct mvcc_watcher;
+
+enum mvcc_outcome {
+	MVCC_COLD = 1,		/* values are wanted: see the fetch, then ask again */
+	MVCC_COMPACTED,		/* the revision is below the compact revision */
+	MVCC_FUTURE,		/* the revision is above the current one */
+};
+
+struct mvcc_rev {
+	int64_t main, sub;
+};
+
+/* --- values fetched from the backend ---------------------------------------- */
+
+struct mvcc_fetched {
+	struct mvcc_rev rev;
+	struct blob *blob;	/* NULL until fetched */
+};
+
+/*
+ * The values that one read wants and does not find in memory. The read adds to it
+ * and gives MVCC_COLD; mvcc_backend_fetch() fills it; the read, called again with
+ * the same fetch, uses it. Belongs to the caller; holds references.
+ */
+struct mvcc_fetch {
+	struct mvcc_fetched *items;
+	size_t n, cap;
+};
+
+void mvcc_fetch_init(struct mvcc_fetch *fetch);
+void mvcc_fetch_release(struct mvcc_fetch *fetch);
+
+/* --- the backend: store thread ---------------------------------------------- */
+
+struct mvcc_bdb_args {
+	const char *dir;	/* exists, ours alone; a DB_CONFIG in it is refused */
+	size_t cache_bytes;	/* Berkeley DB's own page cache */
+};
+
+/* On failure @why (of @why_size bytes) says what was wrong and what to do. */
+int mvcc_bdb_open(const struct mvcc_bdb_args *args, struct mvcc_backend **out,
+		  char *why, size_t why_size);
+int mvcc_mem_open(struct mvcc_backend **out);
+void mvcc_backend_close(struct mvcc_backend *backend);
+
+/* Writes a batch in one transaction. Atomic, not yet durable. An error is final. */
+int mvcc_backend_write(struct mvcc_backend *backend, const struct mvcc_batch *batch);
+/* Makes all batches written so far durable; checkpoints. An error is final. */
+int mvcc_backend_sync(struct mvcc_backend *backend);
+/* Fills every item of @fetch without a blob. A revision that is gone (compacted
+ * meanwhile) stays NULL. Damage: -EBADMSG, never a wrong value. */
+int mvcc_backend_fetch(struct mvcc_backend *backend, struct mvcc_fetch *fetch);
+
+struct mvcc_backend_size {
+	int64_t total, in_use;	/* bytes on disk; of those, holding records */
+};
+int mvcc_backend_size(struct mvcc_backend *backend, struct mvcc_backend_size *out);
+
+/* --- opening ----------------------------------------------------------------- */
+
+struct mvcc_args {
+	size_t cache_bytes;	/* of current values kept in memory beyond those not yet
+				   stored; 0 means 64 MiB */
+	size_t ring_events;	/* recent events kept for watchers; 0 means 65536 */
+};
+
+/* Builds the index from what @backend holds. Runs before the threads part: it
+ * reads the backend on the calling thread. @backend must outlive the store. */
+int mvcc_open(struct mvcc_backend *backend, const struct mvcc_args *args,
+	      struct mvcc **out, char *why, size_t why_size);
+void mvcc_free(struct mvcc *store);
+
+int64_t mvcc_revision(const struct mvcc *store);
+int64_t mvcc_compact_revision(const struct mvcc *store);	/* -1: never compacted */
+
+/*
+ * Small records of the caller's that are stored in the same transaction as the
+ * keys: applied index, leases, members, alarms. All are held in memory. A bucket
+ * is a short name; mvcc_record_put() copies; an absent record reads as NULL data.
+ */
+int mvcc_record_put(struct mvcc *store, const char *bucket, struct slice key, struct slice value);
+int mvcc_record_delete(struct mvcc *store, const char *bucket, struct slice key);
+struct slice mvcc_record_get(const struct mvcc *store, const char *bucket, struct slice key);
+/* In order of key. Stops where @fn gives non-zero, and returns that. */
+int mvcc_record_each(const struct mvcc *store, const char *bucket,
+		     int (*fn)(void *arg, struct slice key, struct slice value), void *arg);
+
+/* --- writing: one transaction at a time -------------------------------------- */
+
+/*
+ *	mvcc_begin(store);
+ *	mvcc_put() / mvcc_delete_range() / mvcc_range(), which sees what was written
+ *	revision = mvcc_end(store);
+ *
+ * mvcc_end() gives the revision that the store is at afterwards: one more than
+ * before where anything changed, else the same.
+ */
+void mvcc_begin(struct mvcc *store);
+int64_t mvcc_end(struct mvcc *store);
+
+struct mvcc_put {
+	struct slice key, value;
+	int64_t lease;			/* 0: none */
+};
+int mvcc_put(struct mvcc *store, const struct mvcc_put *put);
+
+struct mvcc_key_range {
+	struct slice key, end;
+};
+
+/* What was removed: keys in order; each blob is a KeyValue with a key alone (the
+ * tombstone). Release with mvcc_result_release(). @out may be NULL. */
+struct mvcc_result;
+int mvcc_delete_range(struct mvcc *store, struct mvcc_key_range range, struct mvcc_result *out);
+
+/* --- reading ------------------------------------------------------------------ */
+
+enum mvcc_sort_order { MVCC_SORT_NONE, MVCC_SORT_ASCEND, MVCC_SORT_DESCEND };
+enum mvcc_sort_target { MVCC_SORT_KEY, MVCC_SORT_VERSION, MVCC_SORT_CREATE, MVCC_SORT_MOD,
+			MVCC_SORT_VALUE };
+
+/* etcdserverpb.RangeRequest, by its names. */
+struct mvcc_read {
+	struct mvcc_key_range range;
+	int64_t limit, revision;
+	enum mvcc_sort_order sort_order;
+	enum mvcc_sort_target sort_target;
+	bool keys_only, count_only;
+	int64_t min_mod_revision, max_mod_revision;
+	int64_t min_create_revision, max_create_revision;
+};
+
+struct mvcc_result {
+	struct blob **kvs;	/* encoded KeyValues; a reference each */
+	size_t n, cap;
+	int64_t count;		/* keys in the range, whatever limit and filters */
+	bool more;
+};
+
+void mvcc_result_init(struct mvcc_result *result);
+void mvcc_result_release(struct mvcc_result *result);
+
+/*
+ * 0, MVCC_COLD, MVCC_COMPACTED or MVCC_FUTURE; @out is written on 0 only. Semantics
+ * as etcd 3.7: count ignores limit and filters; more comes from limit only; a
+ * filter or a sort other than by key ascending makes the limit apply afterwards,
+ * but for SORT_NONE with a target other than KEY, which limits first and then
+ * sorts ascending; keys_only comes from the index, without value and lease.
+ * Within a transaction, revision 0 sees the writes so far.
+ */
+int mvcc_range(struct mvcc *store, const struct mvcc_read *read, struct mvcc_fetch *fetch,
+	       struct mvcc_result *out);
+
+/* What the index knows of a key without its value. False: there is no such key now. */
+struct mvcc_key_info {
+	int64_t create_revision, version;
+	struct mvcc_rev mod;
+};
+bool mvcc_find(const struct mvcc *store, struct slice key, struct mvcc_key_info *out);
+
+/* An encoded KeyValue, taken apart; slices point into the blob. -EBADMSG. */
+struct mvcc_kv {
+	struct slice key, value;
+	int64_t create_revision, mod_revision, version, lease;
+};
+int mvcc_kv_decode(struct slice encoded, struct mvcc_kv *out);
+
+/* Every current key that has a lease, in no order; used once, after mvcc_open(). */
+int mvcc_each_leased(struct mvcc *store,
+		     int (*fn)(void *arg, struct slice key, int64_t lease), void *arg);
+
+/* --- watching ------------------------------------------------------------------ */
+
+struct mvcc_watch_args {
+	struct mvcc_key_range range;	/* copied */
+	int64_t start_revision;		/* 0: from the next revision on */
+	bool no_put, no_delete, prev_kv;
+	void *owner;			/* the caller's; mvcc_watcher_owner() */
+};
+
+enum mvcc_event_type { MVCC_PUT = 0, MVCC_DELETE = 1 };
+
+struct mvcc_event {
+	enum mvcc_event_type type;
+	int64_t mod_revision;
+	struct blob *kv;	/* of a deletion: a KeyValue of key and mod_revision */
+	struct blob *prev;	/* with prev_kv, where there was one that is not compacted */
+};
+
+struct mvcc_events {
+	struct mvcc_event *events;
+	size_t n, cap;
+	int64_t revision;	/* the watcher has now seen everything up to here */
+	int64_t compact_revision;	/* with MVCC_COMPACTED */
+};
+
+void mvcc_events_init(struct mvcc_events *events);
+void mvcc_events_release(struct mvcc_events *events);
+
+/*
+ * A watcher is a cursor: the next revision that it has not seen. A new revision
+ * that touches its range makes it ready; mvcc_watch_next() moves it on. One that
+ * is not asked costs nothing and loses nothing: it falls back from the ring of
+ * recent events to history.
+ */
+int mvcc_watch(struct mvcc *store, const struct mvcc_watch_args *args, struct mvcc_watcher **out);
+void mvcc_unwatch(struct mvcc *store, struct mvcc_watcher *watcher);
+void *mvcc_watcher_owner(const struct mvcc_watcher *watcher);
+/* Nothing is waiting for it: it has seen everything up to the current revision. */
+bool mvcc_watcher_synced(const struct mvcc *store, const struct mvcc_watcher *watcher);
+
+/* Takes the next watcher off the ready list; NULL at its end. Who takes one must
+ * call mvcc_watch_next() on it, now or later, until that gives 0 with n == 0. */
+struct mvcc_watcher *mvcc_watch_ready(struct mvcc *store);
+
+/*
+ * The next events, whole revisions only, about @max of them (one revision may
+ * exceed it). 0: events, none when it is synced (it becomes ready again by itself);
+ * MVCC_COLD; MVCC_COMPACTED: its next revision is compacted, nothing more will come.
+ */
+int mvcc_watch_next(struct mvcc *store, struct mvcc_watcher *watcher, size_t max,
+		    struct mvcc_fetch *fetch, struct mvcc_events *out);
+
+/* --- compaction ------------------------------------------------------------------ */
+
+/* Reads below @revision fail from now on. MVCC_COMPACTED, MVCC_FUTURE as etcd. */
+int mvcc_compact(struct mvcc *store, int64_t revision);
+/* Removes the superseded revisions of at most @keys keys; the removals go into the
+ * next batch. Positive while there is more to do. */
+int mvcc_compact_step(struct mvcc *store, size_t keys);
+
+/* --- batches ----------------------------------------------------------------------- */
+
+/* How many changes wait to be stored. */
+size_t mvcc_batch_pending(const struct mvcc *store);
+/* All of them, in order; NULL when there are none. At most one batch is out at a time. */
+struct mvcc_batch *mvcc_batch_take(struct mvcc *store);
+/* After mvcc_backend_write(): its values may now leave memory. Frees it. */
+void mvcc_batch_done(struct mvcc *store, struct mvcc_batch *batch);
+
+/* --- figures ------------------------------------------------------------------------ */
+
+struct mvcc_stats {
+	int64_t keys, revisions;
+	int64_t watchers, watchers_lagging;
+	int64_t cache_bytes, cache_hits, cache_misses;
+	int64_t pending_bytes;
+};
+void mvcc_stats(const struct mvcc *store, struct mvcc_stats *out);
+
+/* Walks the whole structure; BUG() where it contradicts itself. For tests. */
+void mvcc_check(const struct mvcc *store);
+
+#endif

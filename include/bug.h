@@ -24,6 +24,9 @@
 #define container_of(ptr, type, member) \
 	((type *)((char *)(ptr) - offsetof(type, member)))
 
+/* <sys/param.h>, which <uv.h> brings in, has a MIN and a MAX that evaluate twice. */
+#undef MIN
+#undef MAX
 #define MIN(a, b) ({ __auto_type _a = (a); __auto_type _b = (b); _a < _b ? _a : _b; })
 #define MAX(a, b) ({ __auto_type _a = (a); __auto_type _b = (b); _a > _b ? _a : _b; })
 

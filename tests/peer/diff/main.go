@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Diff sends the same random requests to two servers of the etcd API and compares
+// every answer and every watch event.
+//
+//	diff -a URL -b URL -seed N -n N     compare two servers
+//	diff -a URL -record FILE ...        write A's answers to FILE
+//	diff -b URL -replay FILE            compare B with the answers in FILE
+//
+// The servers start empty. Compared are the response or the code and text of the
+// error, after cluster, member and term have been taken out of the headers; what
+// is left of a lease may differ by two seconds.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"os"
+)
+
+type options struct {
+	a, b, record, replay string
+	seed                 uint64
+	n, show, giveUp      int
+	slack                int64
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.a, "a", "", "the reference, as http://host:port")
+	flag.StringVar(&o.b, "b", "", "the server under test")
+	flag.StringVar(&o.record, "record", "", "write A's answers to this file")
+	flag.StringVar(&o.replay, "replay", "", "take A's answers from this file")
+	flag.Uint64Var(&o.seed, "seed", 1, "of the random requests")
+	flag.IntVar(&o.n, "n", 10000, "how many requests")
+	flag.IntVar(&o.show, "show", 1, "how many differences to print")
+	flag.IntVar(&o.giveUp, "give-up", 100, "stop after so many differences")
+	flag.Int64Var(&o.slack, "slack", 2, "seconds that the rest of a lease may differ by")
+	flag.Parse()
+	failed, err := run(&o)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "diff:", err)
+		os.Exit(2)
+	}
+	if failed > 0 {
+		os.Exit(1)
+	}
+}
+
+// source is where the steps and A's answers come from.
+type source func() (step, answer, error)
+
+func run(o *options) (int, error) {
+	t := &tally{o: o}
+	if o.b != "" {
+		b, err := dial("B", o.b)
+		if err != nil {
+			return 0, err
+		}
+		t.b = b
+	}
+	next, err := replayed(o)
+	if o.replay == "" {
+		next, err = t.live()
+	}
+	if err != nil {
+		return 0, err
+	}
+	if o.record != "" {
+		if t.recorder, err = newRecorder(o.record); err != nil {
+			return 0, err
+		}
+	}
+	for t.failed < o.giveUp {
+		s, a, err := next()
+		if err == io.EOF {
+			break
+		}
+		if err == nil {
+			err = t.take(s, a)
+		}
+		if err != nil {
+			return t.failed, err
+		}
+	}
+	if t.recorder != nil {
+		if err := t.recorder.close(); err != nil {
+			return t.failed, err
+		}
+	}
+	fmt.Printf("%d passed, %d failed\n", t.passed, t.failed)
+	return t.failed, nil
+}
+
+func replayed(o *options) (source, error) {
+	if o.replay == "" {
+		return nil, nil
+	}
+	o.slack = max(o.slack, 3600)
+	p, err := newPlayer(o.replay)
+	if err != nil {
+		return nil, err
+	}
+	return p.next, nil
+}
+
+type tally struct {
+	o              *options
+	b              *endpoint
+	recorder       *recorder
+	passed, failed int
+	pending        chan answer // B's answer to the step that A was asked too
+}
+
+// live asks A, and B at the same time.
+func (t *tally) live() (source, error) {
+	a, err := dial("A", t.o.a)
+	if err != nil {
+		return nil, err
+	}
+	m, err := newModel(a)
+	if err != nil {
+		return nil, err
+	}
+	g := newGenerator(t.o.seed, m)
+	t.pending = make(chan answer, 1)
+	last := false
+	return func() (step, answer, error) {
+		if g.requests >= t.o.n && len(g.queue) == 0 {
+			if g.drain(); len(g.queue) == 0 || last {
+				return step{}, answer{}, io.EOF
+			}
+			last = true
+		}
+		s := g.next()
+		if t.b != nil {
+			go func() { t.pending <- t.b.do(s) }()
+		}
+		r := a.do(s)
+		g.observe(s, r)
+		return s, r, nil
+	}, nil
+}
+
+func (t *tally) take(s step, a answer) error {
+	if t.recorder != nil {
+		if s.kind == watchEvent {
+			s.count = events(a)
+		}
+		if err := t.recorder.write(s, a); err != nil {
+			return err
+		}
+	}
+	if t.b == nil {
+		t.passed++
+		return nil
+	}
+	var b answer
+	if t.pending != nil {
+		b = <-t.pending
+	} else {
+		b = t.b.do(s)
+	}
+	if same(s, a, b, t.o.slack) {
+		t.passed++
+		return nil
+	}
+	t.failed++
+	if t.failed <= t.o.show {
+		x, y := apart(a.String(s.path), b.String(s.path))
+		fmt.Printf("difference %d, after %d equal answers, seed %d\n%v\n  A answers\n%s\n  B answers\n%s\n",
+			t.failed, t.passed, t.o.seed, s, x, y)
+	}
+	return nil
+}

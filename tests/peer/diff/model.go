@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/protobuf/proto"
+)
+
+// What the generator knows of the store, from A's answers alone: enough to ask
+// for revisions, leases and watchers that exist, and to say how many events a
+// watcher is still owed. The history comes from a watch of A's whole key space.
+type model struct {
+	rev, compacted int64
+	leases         []int64
+	streams        [nStreams]modelStream
+	history        []event
+	tail           *watchStream
+}
+
+type event struct {
+	rev    int64
+	key    string
+	delete bool
+}
+
+type modelStream struct {
+	open     bool
+	watchers []*modelWatcher
+}
+
+type modelWatcher struct {
+	id              int64
+	start           int64
+	key, end        string
+	minRev          int64
+	noPut, noDelete bool
+	next            int  // the first entry of history that was not counted
+	lost            bool // canceled by a compaction, or about to be
+	reported        bool // and the server said so
+	behind          bool // made with a past revision, not known to have caught up
+}
+
+const nStreams = 4
+
+func newModel(a *endpoint) (*model, error) {
+	m := &model{compacted: -1}
+	s := step{kind: watchOpen, stream: 255, path: pathWatch}
+	if r := a.do(s); r.code != 0 {
+		return nil, errors.New(r.text)
+	}
+	m.tail = a.streams[255]
+	delete(a.streams, 255)
+	all := &pb.WatchCreateRequest{Key: []byte{0}, RangeEnd: []byte{0}, StartRevision: 1, Fragment: true}
+	if err := m.tail.cs.SendMsg(encode(creation(all))); err != nil {
+		return nil, err
+	}
+	first := a.do(step{kind: unary, path: pathRange, request: encode(&pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}})})
+	r, _ := decode(pathRange, 1, first.response).(*pb.RangeResponse)
+	if first.code != 0 || r == nil {
+		return nil, errors.New("A does not answer: " + first.text)
+	}
+	if r.Header.Revision != 1 {
+		return nil, errors.New("A is not empty")
+	}
+	m.rev = 1
+	return m, nil
+}
+
+// catchUp reads the history up to the revision that is known to exist.
+func (m *model) catchUp(patience time.Duration) {
+	m.tail.wait(patience, func() bool {
+		for _, ev := range m.tail.events[0] {
+			m.history = append(m.history, event{ev.Kv.ModRevision, string(ev.Kv.Key), ev.Type == mvccpb.Event_DELETE})
+		}
+		m.tail.events[0] = nil
+		return len(m.history) == 0 && m.rev == 1 ||
+			len(m.history) > 0 && m.history[len(m.history)-1].rev >= m.rev
+	})
+}
+
+func (w *modelWatcher) wants(ev event) bool {
+	if ev.rev < w.minRev || ev.delete && w.noDelete || !ev.delete && w.noPut {
+		return false
+	}
+	switch w.end {
+	case "":
+		return ev.key == w.key
+	case "\x00":
+		return ev.key >= w.key
+	}
+	return ev.key >= w.key && ev.key < w.end
+}
+
+// owed counts the events that came into being since it was last asked.
+func (m *model) owed(w *modelWatcher) (n uint32) {
+	for ; w.next < len(m.history); w.next++ {
+		if w.wants(m.history[w.next]) {
+			n++
+		}
+	}
+	return n
+}
+
+// mayAsk: etcd answers a progress request only where every watcher has caught up,
+// none waits for a revision to come, and there is one at all.
+func (m *model) mayAsk(s *modelStream) bool {
+	for _, w := range s.watchers {
+		if w.lost || w.start > m.rev {
+			return false
+		}
+	}
+	return s.open && len(s.watchers) > 0
+}
+
+func (s *modelStream) behind() bool {
+	for _, w := range s.watchers {
+		if w.behind && !w.lost {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *modelStream) find(id int64) (int, *modelWatcher) {
+	for i, w := range s.watchers {
+		if w.id == id {
+			return i, w
+		}
+	}
+	return -1, nil
+}
+
+// observe learns from A's answer to s.
+func (m *model) observe(s step, a answer) {
+	if a.code != 0 {
+		return
+	}
+	if s.path != "" && s.kind != watchEvent {
+		r := decode(s.path, 1, a.response)
+		if h, ok := r.(interface{ GetHeader() *pb.ResponseHeader }); ok && h.GetHeader() != nil {
+			m.rev = max(m.rev, h.GetHeader().Revision)
+		}
+		m.observeLease(s, r)
+	}
+	if s.path == pathCompact {
+		m.observeCompaction(decode(s.path, 0, s.request).(*pb.CompactionRequest).Revision)
+	}
+	m.observeWatch(s, a)
+}
+
+func (m *model) observeLease(s step, response proto.Message) {
+	switch r := response.(type) {
+	case *pb.LeaseGrantResponse:
+		if s.kind == unary {
+			m.leases = append(m.leases, r.ID)
+		}
+	case *pb.LeaseRevokeResponse:
+		id := decode(s.path, 0, s.request).(*pb.LeaseRevokeRequest).ID
+		for i, l := range m.leases {
+			if l == id {
+				m.leases = append(m.leases[:i], m.leases[i+1:]...)
+				break
+			}
+		}
+	}
+}
+
+func (m *model) observeCompaction(rev int64) {
+	m.compacted = rev
+}
+
+func (m *model) observeWatch(s step, a answer) {
+	st := &modelStream{}
+	if int(s.stream) < nStreams {
+		st = &m.streams[s.stream]
+	}
+	switch s.kind {
+	case watchOpen:
+		*st = modelStream{open: true}
+	case watchClose:
+		*st = modelStream{}
+	case watchMake:
+		m.observeMake(st, s, a)
+	case watchStop:
+		i, _ := st.find(s.id)
+		st.watchers = append(st.watchers[:i], st.watchers[i+1:]...)
+	case watchLost:
+		_, w := st.find(s.id)
+		w.reported = true
+	case watchSync:
+		for _, w := range st.watchers {
+			w.behind = false
+		}
+	}
+}
+
+func (m *model) observeMake(st *modelStream, s step, a answer) {
+	r := decode(s.path, 1, a.response).(*pb.WatchResponse)
+	q := decode(s.path, 0, s.request).(*pb.WatchRequest).GetCreateRequest()
+	if r.Canceled {
+		return
+	}
+	w := &modelWatcher{id: r.WatchId, start: q.StartRevision, key: string(q.Key), end: string(q.RangeEnd),
+		minRev: q.StartRevision, lost: q.StartRevision > 0 && q.StartRevision < m.compacted,
+		behind: q.StartRevision > 0 && q.StartRevision <= m.rev}
+	if w.minRev == 0 {
+		w.minRev = m.rev + 1
+	}
+	if w.key == "" {
+		w.key = "\x00"
+	}
+	for _, f := range q.Filters {
+		w.noPut = w.noPut || f == pb.WatchCreateRequest_NOPUT
+		w.noDelete = w.noDelete || f == pb.WatchCreateRequest_NODELETE
+	}
+	st.watchers = append(st.watchers, w)
+}
+
+func creation(r *pb.WatchCreateRequest) *pb.WatchRequest {
+	return &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: r}}
+}
+
+func cancellation(id int64) *pb.WatchRequest {
+	return &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}}}
+}
+
+func progress() *pb.WatchRequest {
+	return &pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}}
+}
+
+// events is how many there are in the answer to a watchEvent.
+func events(a answer) uint32 {
+	r, _ := decode(pathWatch, 1, a.response).(*pb.WatchResponse)
+	return uint32(len(r.GetEvents()))
+}

@@ -171,6 +171,11 @@ enum raft_event_type {
 	RAFT_APPLIED,		/* index: applied up to here */
 	RAFT_CONF_APPLIED,	/* conf_change: a committed change takes effect now */
 	RAFT_COMPACT,		/* index: entries at and below may be forgotten */
+	RAFT_TRANSFER,		/* id: that member should lead */
+	RAFT_UNREACHABLE,	/* id: a message to that member was lost */
+	RAFT_SNAPSHOT_SENT,	/* id: the snapshot has arrived there */
+	RAFT_SNAPSHOT_FAILED,	/* id: it has not */
+	RAFT_FORGET_LEADER,	/* the leader is known to be gone: vote for another */
 };
 
 struct raft_event {

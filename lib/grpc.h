@@ -83,6 +83,8 @@ int grpc_server_new(uv_loop_t *loop, const struct grpc_server_config *config,
 /* @url: http://host:port, unix://path or unix:/path. Port 0 picks one. Errors are
  * negative errno, and @why (of @why_size bytes) says which address and what to do. */
 int grpc_server_listen(struct grpc_server *server, const char *url, char *why, size_t why_size);
+/* The TCP port that the last grpc_server_listen() got; 0 for a unix socket. */
+uint16_t grpc_server_port(const struct grpc_server *server);
 void grpc_server_flush(struct grpc_server *server);
 void grpc_server_stats(const struct grpc_server *server, struct grpc_server_stats *out);
 /* Stops accepting, sends GOAWAY, lets calls that are being answered finish, closes
@@ -140,6 +142,9 @@ int grpc_client_call_open(struct grpc_conn *conn, const char *path,
 			  const struct grpc_client_callbacks *callbacks, uint64_t timeout_ms,
 			  struct grpc_client_call **out);
 void *grpc_client_call_user(const struct grpc_client_call *call);
+/* In done: true where the server certainly did not handle the call (it never left, or
+ * the server refused the stream), so that even a write may be sent again. */
+bool grpc_client_call_unprocessed(const struct grpc_client_call *call);
 void grpc_client_call_send(struct grpc_client_call *call, struct chain *message);
 void grpc_client_call_half_close(struct grpc_client_call *call);
 /* Resets the stream; no callback follows; the call is gone. */

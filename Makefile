@@ -165,8 +165,16 @@ $(addprefix $(O)/tests/unit/,$(ctl_tests)): $(O)/tests/unit/%: $(O)/tests/unit/%
 		$(O)/ctl.a $(O)/lib.a
 	$(link) $(LIBS_CTL) -lcmocka
 
-.PHONY: units check deps run install uninstall clean peer
+# Programs that the scripts under tests/ run.
+tools := $(O)/tests/diff/replay $(O)/tests/fault/kill
+$(O)/tests/diff/replay: $(O)/tests/diff/replay.o $(O)/tests/diff/message.o $(O)/lib.a
+$(O)/tests/fault/kill: $(O)/tests/fault/kill.o $(O)/lib.a
+$(tools):
+	$(link) $(LIBS_LIB)
+
+.PHONY: units tools check deps run install uninstall clean peer
 units: $(units)
+tools: $(tools)
 
 deps:
 	@if [ "$$(id -u)" != 0 ]; then \
@@ -177,7 +185,7 @@ deps:
 ifeq ($(have_deps),yes)
 run: $(O)/kvd $(O)/etcfs $(O)/kvctl
 	@tests/run.sh $(O) $(MNT)
-check: all units
+check: all units tools
 	@tests/check.sh $(O)
 else
 # The packages come first; then the same goal again, which now finds them.

@@ -15,20 +15,20 @@ import (
 )
 
 // The request and the response of each method.
-var messages = map[string][2]func() proto.Message{
-	pathRange:       {func() proto.Message { return &pb.RangeRequest{} }, func() proto.Message { return &pb.RangeResponse{} }},
-	pathRangeStream: {func() proto.Message { return &pb.RangeRequest{} }, func() proto.Message { return &pb.RangeStreamResponse{} }},
-	pathPut:         {func() proto.Message { return &pb.PutRequest{} }, func() proto.Message { return &pb.PutResponse{} }},
-	pathDelete:      {func() proto.Message { return &pb.DeleteRangeRequest{} }, func() proto.Message { return &pb.DeleteRangeResponse{} }},
-	pathTxn:         {func() proto.Message { return &pb.TxnRequest{} }, func() proto.Message { return &pb.TxnResponse{} }},
-	pathCompact:     {func() proto.Message { return &pb.CompactionRequest{} }, func() proto.Message { return &pb.CompactionResponse{} }},
-	pathWatch:       {func() proto.Message { return &pb.WatchRequest{} }, func() proto.Message { return &pb.WatchResponse{} }},
-	pathGrant:       {func() proto.Message { return &pb.LeaseGrantRequest{} }, func() proto.Message { return &pb.LeaseGrantResponse{} }},
-	pathRevoke:      {func() proto.Message { return &pb.LeaseRevokeRequest{} }, func() proto.Message { return &pb.LeaseRevokeResponse{} }},
-	pathKeepAlive:   {func() proto.Message { return &pb.LeaseKeepAliveRequest{} }, func() proto.Message { return &pb.LeaseKeepAliveResponse{} }},
-	pathTimeToLive:  {func() proto.Message { return &pb.LeaseTimeToLiveRequest{} }, func() proto.Message { return &pb.LeaseTimeToLiveResponse{} }},
-	pathLeases:      {func() proto.Message { return &pb.LeaseLeasesRequest{} }, func() proto.Message { return &pb.LeaseLeasesResponse{} }},
-	pathHashKV:      {func() proto.Message { return &pb.HashKVRequest{} }, func() proto.Message { return &pb.HashKVResponse{} }},
+var messages = map[string][2]proto.Message{
+	pathRange:       {&pb.RangeRequest{}, &pb.RangeResponse{}},
+	pathRangeStream: {&pb.RangeRequest{}, &pb.RangeStreamResponse{}},
+	pathPut:         {&pb.PutRequest{}, &pb.PutResponse{}},
+	pathDelete:      {&pb.DeleteRangeRequest{}, &pb.DeleteRangeResponse{}},
+	pathTxn:         {&pb.TxnRequest{}, &pb.TxnResponse{}},
+	pathCompact:     {&pb.CompactionRequest{}, &pb.CompactionResponse{}},
+	pathWatch:       {&pb.WatchRequest{}, &pb.WatchResponse{}},
+	pathGrant:       {&pb.LeaseGrantRequest{}, &pb.LeaseGrantResponse{}},
+	pathRevoke:      {&pb.LeaseRevokeRequest{}, &pb.LeaseRevokeResponse{}},
+	pathKeepAlive:   {&pb.LeaseKeepAliveRequest{}, &pb.LeaseKeepAliveResponse{}},
+	pathTimeToLive:  {&pb.LeaseTimeToLiveRequest{}, &pb.LeaseTimeToLiveResponse{}},
+	pathLeases:      {&pb.LeaseLeasesRequest{}, &pb.LeaseLeasesResponse{}},
+	pathHashKV:      {&pb.HashKVRequest{}, &pb.HashKVResponse{}},
 }
 
 func encode(m proto.Message) []byte {
@@ -40,7 +40,7 @@ func encode(m proto.Message) []byte {
 }
 
 func decode(path string, which int, b []byte) proto.Message {
-	m := messages[path][which]()
+	m := messages[path][which].ProtoReflect().New().Interface()
 	if err := proto.Unmarshal(b, m); err != nil {
 		return nil
 	}
@@ -121,11 +121,13 @@ func (s step) String() string {
 	case watchOpen, watchClose:
 		return fmt.Sprintf("%c: watch stream %d", s.kind, s.stream)
 	case watchEvent:
-		return fmt.Sprintf("E: events of stream %d watcher %d (at least %d)", s.stream, s.id, s.count)
+		return fmt.Sprintf("E: events of stream %d watcher %d (at least %d)",
+			s.stream, s.id, s.count)
 	case watchLost:
 		return fmt.Sprintf("N: stream %d watcher %d canceled by a compaction", s.stream, s.id)
 	}
-	return fmt.Sprintf("%c: %s (stream %d)\n%s", s.kind, s.path, s.stream, text(s.path, 0, s.request))
+	return fmt.Sprintf("%c: %s (stream %d)\n%s", s.kind, s.path, s.stream,
+		text(s.path, 0, s.request))
 }
 
 func (a answer) String(path string) string {

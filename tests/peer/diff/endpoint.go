@@ -39,6 +39,8 @@ type endpoint struct {
 	patience time.Duration
 }
 
+var bidirectional = &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}
+
 const callTimeout = 10 * time.Second
 
 func dial(name, url string) (*endpoint, error) {
@@ -126,7 +128,7 @@ func (e *endpoint) stream(s step) answer {
 func (e *endpoint) keepAlive(s step) answer {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
-	cs, err := e.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, s.path)
+	cs, err := e.conn.NewStream(ctx, bidirectional, s.path)
 	if err != nil {
 		return failure(err)
 	}
@@ -178,7 +180,7 @@ type watchStream struct {
 
 func (e *endpoint) openWatch(s step) answer {
 	ctx, cancel := context.WithCancel(context.Background())
-	cs, err := e.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, s.path)
+	cs, err := e.conn.NewStream(ctx, bidirectional, s.path)
 	if err != nil {
 		cancel()
 		return failure(err)
@@ -245,7 +247,8 @@ func (w *watchStream) check(m *pb.WatchResponse) {
 		last = max(last, rev)
 	}
 	if m.Header.GetRevision() < last {
-		w.fault("watcher %d: the header has revision %d, an event %d", m.WatchId, m.Header.GetRevision(), last)
+		w.fault("watcher %d: the header has revision %d, an event %d",
+			m.WatchId, m.Header.GetRevision(), last)
 	}
 	w.last[m.WatchId] = last
 }

@@ -38,7 +38,7 @@ func (g *generator) key() []byte {
 	case 0:
 		return nil
 	case 1:
-		return pick(g, []byte{0}, []byte{0xff}, []byte{0xff, 0xff}, []byte("k"), []byte("k\x00"), []byte("k1\x00"))
+		return []byte(pick(g, "\x00", "\xff", "\xff\xff", "k", "k\x00", "k1\x00"))
 	}
 	return []byte("k" + strconv.Itoa(g.IntN(40)))
 }
@@ -150,7 +150,8 @@ func (g *generator) rangeRequest() *pb.RangeRequest {
 	}
 	r.KeysOnly = g.chance(7)
 	r.CountOnly = g.chance(9)
-	for _, bound := range []*int64{&r.MinModRevision, &r.MaxModRevision, &r.MinCreateRevision, &r.MaxCreateRevision} {
+	for _, bound := range []*int64{&r.MinModRevision, &r.MaxModRevision,
+		&r.MinCreateRevision, &r.MaxCreateRevision} {
 		if g.chance(14) {
 			*bound = g.revision()
 		}
@@ -177,7 +178,8 @@ func (g *generator) deletion() *pb.DeleteRangeRequest {
 }
 
 func (g *generator) compare() *pb.Compare {
-	c := &pb.Compare{Key: g.key(), Result: pb.Compare_CompareResult(g.IntN(4)), Target: pb.Compare_CompareTarget(g.IntN(5))}
+	c := &pb.Compare{Key: g.key(), Result: pb.Compare_CompareResult(g.IntN(4)),
+		Target: pb.Compare_CompareTarget(g.IntN(5))}
 	if g.chance(4) {
 		c.Key, c.RangeEnd = g.span()
 	}
@@ -236,7 +238,8 @@ func (g *generator) txn(depth int) *pb.TxnRequest {
 // manyOps is at the limit of 128 operations, or above it, nested or not.
 func (g *generator) manyOps() *pb.TxnRequest {
 	t := &pb.TxnRequest{}
-	one := &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte("k1"), CountOnly: true}}}
+	count := &pb.RangeRequest{Key: []byte("k1"), CountOnly: true}
+	one := &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: count}}
 	for i := 126 + g.IntN(4); i > 0; i-- {
 		t.Success = append(t.Success, one)
 	}
@@ -337,16 +340,19 @@ func (g *generator) lease() {
 		// far apart, so that the order of expiry is the same at any speed
 		g.add(unary, pathGrant, &pb.LeaseGrantRequest{ID: id, TTL: 1000 * (1 + g.Int64N(9000000))})
 	case n < 38:
-		g.add(unary, pathGrant, &pb.LeaseGrantRequest{ID: 1 + g.Int64N(60), TTL: pick[int64](g, 9000000001, math.MaxInt64)})
+		g.add(unary, pathGrant, &pb.LeaseGrantRequest{ID: 1 + g.Int64N(60),
+			TTL: pick[int64](g, 9000000001, math.MaxInt64)})
 	case n < 44: // raised to the least there is, and gone before it ends
-		g.add(unary, pathGrant, &pb.LeaseGrantRequest{ID: 999, TTL: pick[int64](g, 0, -1, 1, 2, math.MinInt64)})
+		g.add(unary, pathGrant, &pb.LeaseGrantRequest{ID: 999,
+			TTL: pick[int64](g, 0, -1, 1, 2, math.MinInt64)})
 		g.add(unary, pathRevoke, &pb.LeaseRevokeRequest{ID: 999})
 	case n < 47:
 		g.add(autoLease, pathGrant, &pb.LeaseGrantRequest{TTL: 500})
 	case n < 60:
 		g.add(unary, pathRevoke, &pb.LeaseRevokeRequest{ID: g.leaseID()})
 	case n < 80:
-		g.add(unary, pathTimeToLive, &pb.LeaseTimeToLiveRequest{ID: g.leaseID(), Keys: !g.chance(3)})
+		r := &pb.LeaseTimeToLiveRequest{ID: g.leaseID(), Keys: !g.chance(3)}
+		g.add(unary, pathTimeToLive, r)
 	case n < 92:
 		g.add(unary, pathLeases, &pb.LeaseLeasesRequest{})
 	default:
@@ -400,10 +406,10 @@ func (g *generator) watcher() *pb.WatchCreateRequest {
 		r.StartRevision = g.rev + 1 + g.Int64N(30)
 	}
 	if g.chance(4) {
-		r.Filters = append(r.Filters, pick(g, pb.WatchCreateRequest_NOPUT, pb.WatchCreateRequest_NODELETE, 7))
+		r.Filters = append(r.Filters, pb.WatchCreateRequest_FilterType(pick[int32](g, 0, 1, 7)))
 	}
 	if g.chance(20) {
-		r.Filters = append(r.Filters, pb.WatchCreateRequest_NOPUT, pb.WatchCreateRequest_NODELETE)
+		r.Filters = append(r.Filters, 0, 1)
 	}
 	if g.chance(4) {
 		r.WatchId = pick[int64](g, 1, 2, 3, 4, 5, 1000, math.MaxInt64, -5)

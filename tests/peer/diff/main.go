@@ -169,8 +169,9 @@ func (t *tally) take(s step, a answer) error {
 	t.failed++
 	if t.failed <= t.o.show {
 		x, y := apart(a.String(s.path), b.String(s.path))
-		fmt.Printf("difference %d, after %d equal answers, seed %d\n%v\n  A answers\n%s\n  B answers\n%s\n",
-			t.failed, t.passed, t.o.seed, s, x, y)
+		fmt.Printf("difference %d, after %d equal answers, seed %d\n%v\n",
+			t.failed, t.passed, t.o.seed, s)
+		fmt.Printf("  A answers\n%s\n  B answers\n%s\n", x, y)
 	}
 	return nil
 }

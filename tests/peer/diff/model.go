@@ -55,11 +55,12 @@ func newModel(a *endpoint) (*model, error) {
 	}
 	m.tail = a.streams[255]
 	delete(a.streams, 255)
-	all := &pb.WatchCreateRequest{Key: []byte{0}, RangeEnd: []byte{0}, StartRevision: 1, Fragment: true}
+	zero := []byte{0}
+	all := &pb.WatchCreateRequest{Key: zero, RangeEnd: zero, StartRevision: 1, Fragment: true}
 	if err := m.tail.cs.SendMsg(encode(creation(all))); err != nil {
 		return nil, err
 	}
-	first := a.do(step{kind: unary, path: pathRange, request: encode(&pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}})})
+	first := a.unary(pathRange, encode(&pb.RangeRequest{Key: zero, RangeEnd: zero}))
 	r, _ := decode(pathRange, 1, first.response).(*pb.RangeResponse)
 	if first.code != 0 || r == nil {
 		return nil, errors.New("A does not answer: " + first.text)
@@ -75,7 +76,8 @@ func newModel(a *endpoint) (*model, error) {
 func (m *model) catchUp(patience time.Duration) {
 	m.tail.wait(patience, func() bool {
 		for _, ev := range m.tail.events[0] {
-			m.history = append(m.history, event{ev.Kv.ModRevision, string(ev.Kv.Key), ev.Type == mvccpb.Event_DELETE})
+			m.history = append(m.history, event{ev.Kv.ModRevision, string(ev.Kv.Key),
+				ev.Type == mvccpb.Event_DELETE})
 		}
 		m.tail.events[0] = nil
 		return len(m.history) == 0 && m.rev == 1 ||
@@ -205,9 +207,10 @@ func (m *model) observeMake(st *modelStream, s step, a answer) {
 	if r.Canceled {
 		return
 	}
-	w := &modelWatcher{id: r.WatchId, start: q.StartRevision, key: string(q.Key), end: string(q.RangeEnd),
-		minRev: q.StartRevision, lost: q.StartRevision > 0 && q.StartRevision < m.compacted,
-		behind: q.StartRevision > 0 && q.StartRevision <= m.rev}
+	start := q.StartRevision
+	w := &modelWatcher{id: r.WatchId, key: string(q.Key), end: string(q.RangeEnd),
+		start: start, minRev: start,
+		lost: start > 0 && start < m.compacted, behind: start > 0 && start <= m.rev}
 	if w.minRev == 0 {
 		w.minRev = m.rev + 1
 	}
@@ -226,11 +229,13 @@ func creation(r *pb.WatchCreateRequest) *pb.WatchRequest {
 }
 
 func cancellation(id int64) *pb.WatchRequest {
-	return &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}}}
+	r := &pb.WatchCancelRequest{WatchId: id}
+	return &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: r}}
 }
 
 func progress() *pb.WatchRequest {
-	return &pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}}
+	r := &pb.WatchProgressRequest{}
+	return &pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: r}}
 }
 
 // events is how many there are in the answer to a watchEvent.

@@ -74,6 +74,8 @@ void client_call_cancel(struct client_call *call);
 
 /* The endpoint in use, for messages. */
 const char *client_endpoint(const struct client *client);
+/* Why the last connection was given up, "endpoint: reason"; "" where none was. */
+const char *client_last_error(const struct client *client);
 
 /* --- watch ---------------------------------------------------------------------- */
 
@@ -111,5 +113,7 @@ int client_keepalive_open(struct client *client, int64_t lease,
 			  void (*renewed)(void *user, int64_t lease, int64_t ttl), void *user,
 			  struct client_keepalive **out);
 void client_keepalive_cancel(struct client_keepalive *keepalive);
+/* During renewed: the header of the answer; may be NULL. */
+const Etcdserverpb__ResponseHeader *client_keepalive_header(const struct client *client);
 
 #endif

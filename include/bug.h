@@ -27,8 +27,15 @@
 /* <sys/param.h>, which <uv.h> brings in, has a MIN and a MAX that evaluate twice. */
 #undef MIN
 #undef MAX
-#define MIN(a, b) ({ __auto_type _a = (a); __auto_type _b = (b); _a < _b ? _a : _b; })
-#define MAX(a, b) ({ __auto_type _a = (a); __auto_type _b = (b); _a > _b ? _a : _b; })
+#define MIN(a, b) LESSER_(a, b, __COUNTER__)
+#define MAX(a, b) GREATER_(a, b, __COUNTER__)
+/* The counter gives each use its own names, so that uses may nest. */
+#define LESSER_(a, b, n) LESSER__(a, b, n)
+#define GREATER_(a, b, n) GREATER__(a, b, n)
+#define LESSER__(a, b, n) ({ __auto_type a_##n = (a); __auto_type b_##n = (b);	\
+	a_##n < b_##n ? a_##n : b_##n; })
+#define GREATER__(a, b, n) ({ __auto_type a_##n = (a); __auto_type b_##n = (b);	\
+	a_##n > b_##n ? a_##n : b_##n; })
 
 #define likely(x)	__builtin_expect(!!(x), 1)
 #define unlikely(x)	__builtin_expect(!!(x), 0)

@@ -12,10 +12,21 @@
  * records so far, carried from segment to segment by the crc record at the head of each; a
  * segment begins with crc, metadata and the last hard state.
  *
- * A record that was torn while being written (it runs past the end, or stands
- * before nothing but zeroes) is cut off, a copy kept beside the segment as
- * <segment>.torn, and counted in wal_contents.torn_bytes. Damage before the tail is
- * never cut: wal_open() gives -EBADMSG.
+ * Marks. The first append after a sync begins with one more crc record, which etcd's
+ * readers take as well: it says that all before it was durable. So what is broken
+ * before a mark is damage, and only what is broken after the last one can be the
+ * trace of a crash in the middle of a write.
+ *
+ * A record after the last mark of the last segment that runs past the end of the
+ * file, or has a sector that is zeroes, or ends in zeroes before nothing but zeroes,
+ * was torn while being written. It is cut off with all that follows, a copy of what
+ * was cut kept beside the segment as <segment>.torn, and counted in
+ * wal_contents.torn_bytes. Everything else that is broken is damage, which is never
+ * cut: wal_open() gives -EBADMSG.
+ *
+ * Two processes cannot have one log: the directory is locked (flock), and the last
+ * segment as etcd locks its segments, so that etcd and kvd exclude each other too.
+ * That is -EBUSY.
  *
  * Errors: negative errno; @why says which file, what was wrong and what to do. The
  * first error of wal_append() or wal_sync() is final: the process must end.
@@ -43,8 +54,8 @@ int wal_create(const struct wal_args *args, struct slice metadata, struct wal **
 
 struct wal_contents {
 	struct blob *metadata;
-	struct raft_hard_state hard_state;
-	struct raft_entry *entries;	/* those with index > start_index */
+	struct raft_hard_state hard_state;	/* its term is at least the last entry's */
+	struct raft_entry *entries;	/* those with index > start_index, without a gap */
 	size_t n_entries;
 	uint64_t torn_bytes;
 };
@@ -62,11 +73,14 @@ void wal_contents_release(struct wal_contents *contents);
 int wal_append(struct wal *wal, const struct raft_entry *entries, size_t n,
 	       const struct raft_hard_state *hard_state);
 int wal_sync(struct wal *wal);
-/* Records that the store holds everything up to @meta->index. */
+/* Records that the store holds everything up to @meta->index; does not wait. */
 int wal_snapshot(struct wal *wal, const struct raft_snapshot_meta *meta);
-/* Removes the segments that hold only entries at and below @index. */
+/* Removes the segments that hold only entries at and below @index, the oldest first;
+ * syncs before. */
 int wal_release(struct wal *wal, uint64_t index);
+/* What the segments hold, without the room that is only preallocated. */
 uint64_t wal_bytes(const struct wal *wal);
+/* Does not sync. */
 void wal_close(struct wal *wal);
 
 #endif

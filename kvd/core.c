@@ -1,0 +1,467 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/* Opening, turns, and applying what is committed. */
+
+#include <stdlib.h>
+
+#include "include/endian_bytes.h"
+#include "kvd/core_i.h"
+#include "lib/proto/raft.pb-c.h"
+
+#define QUOTA_DEFAULT (2ll << 30)
+
+void core_finish(struct request *request, const struct status *error)
+{
+	if (error)
+		request->error = error;
+	request->done(request);
+}
+
+/* --- opening ------------------------------------------------------------------------- */
+
+void core_applied_in(const struct mvcc *store, uint64_t *index, uint64_t *term)
+{
+	struct slice s = mvcc_record_get(store, BUCKET_META, SLICE_LIT("applied"));
+
+	*index = s.len == 16 ? get_be64(s.data) : 0;
+	*term = s.len == 16 ? get_be64(s.data + 8) : 0;
+}
+
+static int copy_ids(const uint64_t *from, size_t n, uint64_t **out)
+{
+	*out = calloc(n + 1, sizeof(**out));
+	if (!*out)
+		return -ENOMEM;
+	if (n)
+		memcpy(*out, from, n * sizeof(**out));
+	return 0;
+}
+
+/* The configuration as of the applied index: a record of the store. */
+static int load_conf(const struct mvcc *store, struct raft_conf_state *conf)
+{
+	struct slice s = mvcc_record_get(store, BUCKET_META, SLICE_LIT("conf"));
+	Raftpb__ConfState *record;
+	ProtobufCMessage *message;
+	struct pb_arena arena;
+	int err;
+
+	if (!s.len)
+		return 0;
+	pb_arena_init(&arena);
+	err = pb_unpack(&raftpb__conf_state__descriptor, s, &arena, &message);
+	if (!err) {
+		record = (Raftpb__ConfState *)message;
+		err = copy_ids(record->voters, record->n_voters, &conf->voters);
+		conf->n_voters = err ? 0 : record->n_voters;
+		if (!err)
+			err = copy_ids(record->learners, record->n_learners, &conf->learners);
+		conf->n_learners = err ? 0 : record->n_learners;
+	}
+	pb_arena_release(&arena);
+	return err > 0 ? -EBADMSG : err;
+}
+
+static int open_raft(struct core *core, struct mvcc *store, const char **why)
+{
+	const struct core_config *c = &core->config;
+	struct raft_config raft = {
+		.id = c->member_id,
+		.seed = c->seed,
+		.election_ticks = c->election_ticks,
+		.heartbeat_ticks = c->heartbeat_ticks,
+		.pre_vote = true,
+		.check_quorum = true,
+		.max_message_bytes = 1 << 20,
+		.max_inflight = 512,
+		.max_uncommitted_bytes = 1 << 30,
+		.max_committed_bytes = 8 << 20,
+		.hard_state = c->hard_state,
+		.entries = c->entries,
+		.n_entries = c->n_entries,
+	};
+	int err = load_conf(store, &raft.snapshot.conf);
+
+	raft.snapshot.index = raft.applied = core->applied;
+	raft.snapshot.term = core->applied_term;
+	raft.hard_state.commit = MAX(raft.hard_state.commit, core->applied);
+	*why = "the configuration in the store cannot be read";
+	if (!err)
+		err = raft_new(&raft, &core->raft, why);
+	raft_conf_state_release(&raft.snapshot.conf);
+	return err;
+}
+
+int core_open(const struct core_config *config, struct mvcc *store, struct core **out,
+	      const char **why)
+{
+	uint64_t election = config->election_ticks * config->tick;
+	struct core *core = calloc(1, sizeof(*core));
+	int err;
+
+	*why = "out of memory";
+	if (!core)
+		return -ENOMEM;
+	core->config = *config;
+	core_applied_in(store, &core->applied, &core->applied_term);
+	core->stored = core->synced = core->reported = core->applied;
+	core->stored_term = core->applied_term;
+	core->next_id = hash_u64(config->seed) | 1;
+	raft_update_init(&core->update);
+	list_init(&core->proposals);
+	list_init(&core->proposed);
+	list_init(&core->reads_new);
+	list_init(&core->reads_waiting);
+	list_init(&core->reads_confirmed);
+	list_init(&core->compacts);
+	list_init(&core->appends);
+	list_init(&core->fetches);
+	*why = "the leases, members or alarms in the store cannot be read";
+	/* the shortest lease outlives an election and a half */
+	err = state_open(&core->state, store,
+			 (int64_t)((election * 3 / 2 + 999999999) / 1000000000));
+	if (!err)
+		err = open_raft(core, store, why);
+	if (err) {
+		core_close(core);
+		return err;
+	}
+	core->config.entries = NULL;
+	core->state.quota = config->quota ? config->quota : QUOTA_DEFAULT;
+	core->compacting = true;	/* one may have been interrupted */
+	raft_status(core->raft, &core->status);
+	*out = core;
+	return 0;
+}
+
+static void finish_list(struct core *core, struct list *list)
+{
+	struct request *r;
+
+	while (!list_empty(list)) {
+		r = list_first(list, struct request, node);
+		list_del(&r->node);
+		core_forget(core, r);
+		core_finish(r, &status_stopped);
+	}
+}
+
+static void free_append(struct core_append *append)
+{
+	raft_entries_free(append->entries, append->n_entries);
+	raft_conf_state_release(&append->snapshot.conf);
+	free(append);
+}
+
+void core_close(struct core *core)
+{
+	struct core_append *append, *next;
+
+	if (!core)
+		return;
+	finish_list(core, &core->proposals);
+	finish_list(core, &core->proposed);
+	finish_list(core, &core->reads_new);
+	finish_list(core, &core->reads_waiting);
+	finish_list(core, &core->reads_confirmed);
+	finish_list(core, &core->compacts);
+	list_for_each_safe(append, next, &core->appends, node)
+		free_append(append);
+	for (size_t i = core->queue_at; i < core->queue_n; i++)
+		blob_put(core->queue[i].payload);
+	free(core->queue);
+	request_free(core->apply_scratch);
+	htable_release(&core->by_id);
+	raft_update_release(&core->update);
+	raft_free(core->raft);
+	state_release(&core->state);
+	free(core);
+}
+
+const struct core_config *core_config(const struct core *core)
+{
+	return &core->config;
+}
+
+struct state *core_state(struct core *core)
+{
+	return &core->state;
+}
+
+bool core_is_leader(const struct core *core)
+{
+	return core->status.role == RAFT_LEADER;
+}
+
+void core_status(const struct core *core, struct core_status *out)
+{
+	out->raft = core->status;
+	out->applied = core->applied;
+	out->pending = core->n_pending;
+	out->proposals_failed = core->failed;
+	out->leader_changes = core->leader_changes;
+	out->published = core->published;
+}
+
+/* --- raft ------------------------------------------------------------------------------- */
+
+/* Copies what is committed to the end of the queue. */
+static int queue_committed(struct core *core)
+{
+	size_t n = core->update.n_committed, left = core->queue_n - core->queue_at, cap;
+	struct raft_entry *queue;
+
+	if (core->queue_at && core->queue_n + n > core->queue_cap) {
+		memmove(core->queue, core->queue + core->queue_at, left * sizeof(*queue));
+		core->queue_at = 0;
+		core->queue_n = left;
+	}
+	if (core->queue_n + n > core->queue_cap) {
+		cap = MAX(core->queue_cap * 2, core->queue_n + n);
+		queue = realloc(core->queue, cap * sizeof(*queue));
+		if (!queue)
+			return -ENOMEM;
+		core->queue = queue;
+		core->queue_cap = cap;
+	}
+	for (size_t i = 0; i < n; i++) {
+		core->queue[core->queue_n] = core->update.committed[i];
+		if (core->queue[core->queue_n].payload)
+			blob_get(core->queue[core->queue_n].payload);
+		core->queue_n++;
+	}
+	return 0;
+}
+
+static int role_changed(struct core *core)
+{
+	bool leader = core->status.role == RAFT_LEADER;
+	uint64_t election = core->config.election_ticks * core->config.tick;
+
+	if (core->status.leader && core->status.leader != core->last_leader) {
+		core->leader_changes++;
+		core->last_leader = core->status.leader;
+	}
+	if (leader && !core->state.lessor.primary)
+		return lessor_promote(&core->state.lessor, core->now, election);
+	if (!leader && core->state.lessor.primary)
+		lessor_demote(&core->state.lessor);
+	return 0;
+}
+
+/* Steps raft and takes in what comes of it. */
+int core_step(struct core *core, const struct raft_event *event)
+{
+	int outcome = raft_step(core->raft, event, &core->update), err = 0;
+
+	if (outcome < 0 || !raft_update_pending(&core->update))
+		return outcome;
+	raft_status(core->raft, &core->status);
+	if (core->update.role_changed)
+		err = role_changed(core);
+	if (!err)
+		err = queue_committed(core);
+	if (!err)
+		err = core_queue_append(core);
+	core_confirm_reads(core);
+	raft_update_clear(&core->update);
+	return err ? err : outcome;
+}
+
+int core_tick(struct core *core, uint64_t now)
+{
+	core->now = now;
+	core_expire(core);
+	return core_step(core, &(struct raft_event){ .type = RAFT_TICK });
+}
+
+/* --- applying ------------------------------------------------------------------------------ */
+
+static int apply_conf_change(struct core *core, const struct raft_entry *entry)
+{
+	struct raft_conf_single single;
+	struct raft_conf_change change;
+	struct raft_event event = { .type = RAFT_CONF_APPLIED, .conf_change = &change };
+	int err = cluster_decode_change(entry, &single, &change);
+
+	if (!err)
+		err = cluster_apply_change(&core->state.cluster, core->state.store, entry);
+	return err ? err : core_step(core, &event);
+}
+
+/* The request that the entry at the head of the queue carries: the one that waits
+ * here, or one made from the payload. */
+static int request_of(struct core *core, const struct raft_entry *entry, struct request **out)
+{
+	struct slice payload = blob_slice(entry->payload);
+	struct request *r = core->apply_scratch;
+	int err;
+
+	if (!r)
+		r = core_find_proposal(core, request_id_of(payload));
+	if (!r) {
+		r = core->apply_scratch = request_new(REQUEST_PUT);
+		if (!r)
+			return -ENOMEM;
+		err = request_decode(r, payload);
+		if (err)
+			return err;
+	}
+	*out = r;
+	return 0;
+}
+
+static void apply_fetched(struct fetch_job *job)
+{
+	struct core *core = container_of(job, struct core, apply_job);
+
+	core->apply_fetching = false;
+}
+
+/* Hands the result to whoever waits. */
+static void applied_request(struct core *core, struct request *r)
+{
+	if (r->op == REQUEST_COMPACT && !r->error)
+		core->compacting = true;
+	if (r == core->apply_scratch) {
+		core->apply_scratch = NULL;
+		request_free(r);
+		return;
+	}
+	core_forget(core, r);
+	list_del(&r->node);
+	if (r->op == REQUEST_COMPACT && r->physical && !r->error) {
+		list_add_tail(&core->compacts, &r->node);
+		return;
+	}
+	core_finish(r, NULL);
+}
+
+/* 0; 1: it waits for values from the store; negative: final. */
+static int apply_entry(struct core *core, const struct raft_entry *entry)
+{
+	struct request *r = NULL;
+	int err;
+
+	if (entry->type != RAFT_ENTRY_NORMAL)
+		return apply_conf_change(core, entry);
+	if (!entry->payload || !entry->payload->len)
+		return 0;
+	err = request_of(core, entry, &r);
+	if (!err)
+		err = state_apply(&core->state, r, core->now);
+	if (err < 0)
+		return err;
+	if (err) {
+		BUG_ON(err != MVCC_COLD);
+		core->apply_job.fetch = &r->fetch;
+		core->apply_job.done = apply_fetched;
+		core->apply_fetching = true;
+		core_submit_fetch(core, &core->apply_job);
+		return 1;
+	}
+	applied_request(core, r);
+	return 0;
+}
+
+static int apply_queue(struct core *core)
+{
+	struct raft_entry *entry;
+	int err;
+
+	while (core->queue_at < core->queue_n && !core->apply_fetching) {
+		entry = &core->queue[core->queue_at];
+		BUG_ON(entry->index != core->applied + 1);
+		err = apply_entry(core, entry);
+		if (err)
+			return MIN(err, 0);
+		/* applying a change steps raft, which may have moved the queue */
+		entry = &core->queue[core->queue_at++];
+		core->applied = entry->index;
+		core->applied_term = entry->term;
+		blob_put(entry->payload);
+		core_note_applied(core);
+	}
+	if (core->queue_at == core->queue_n)
+		core->queue_at = core->queue_n = 0;
+	return 0;
+}
+
+/* A group of one need not wait for its election timeout. */
+static int campaign_alone(struct core *core)
+{
+	struct raft_conf_state conf;
+	bool alone;
+	int err;
+
+	if (core->campaigned || core->status.leader || core->applied < core->status.commit)
+		return 0;
+	err = raft_conf_state(core->raft, &conf);
+	if (err)
+		return err;
+	alone = conf.n_voters == 1 && conf.voters[0] == core->config.member_id &&
+		!conf.n_voters_outgoing;
+	raft_conf_state_release(&conf);
+	if (!alone)
+		return 0;
+	core->campaigned = true;
+	return core_step(core, &(struct raft_event){ .type = RAFT_CAMPAIGN });
+}
+
+/* --- compaction in slices ------------------------------------------------------------------- */
+
+static int compact_slice(struct core *core)
+{
+	struct request *r;
+	int more;
+
+	if (!core->compacting)
+		return 0;
+	more = mvcc_compact_step(core->state.store, COMPACT_SLICE);
+	if (more < 0)
+		return more;
+	core_note_applied(core);
+	core->compacting = more > 0;
+	while (!core->compacting && !list_empty(&core->compacts)) {
+		r = list_first(&core->compacts, struct request, node);
+		list_del(&r->node);
+		core_finish(r, NULL);
+	}
+	return 0;
+}
+
+/* --- the turn ----------------------------------------------------------------------------------- */
+
+static int apply_and_tell(struct core *core)
+{
+	struct raft_event event = { .type = RAFT_APPLIED };
+	int err;
+
+	do {
+		err = apply_queue(core);
+		if (err < 0 || core->reported == core->applied)
+			return err;
+		event.index = core->reported = core->applied;
+		err = core_step(core, &event);
+	} while (err >= 0 && core->queue_at < core->queue_n && !core->apply_fetching);
+	return MIN(err, 0);
+}
+
+int core_turn(struct core *core, uint64_t now)
+{
+	int err;
+
+	core->now = now;
+	if ((err = campaign_alone(core)) < 0 || (err = core_look_at_leases(core)) < 0 ||
+	    (err = core_publish(core)) < 0 || (err = core_propose(core)) < 0 ||
+	    (err = core_ask_reads(core)) < 0 || (err = apply_and_tell(core)) < 0 ||
+	    (err = compact_slice(core)) < 0 || (err = core_run_reads(core)) < 0)
+		return err;
+	return 0;
+}
+
+bool core_busy(const struct core *core)
+{
+	return core->compacting ||
+	       (core->queue_at < core->queue_n && !core->apply_fetching);
+}

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The core of a member: consensus, the replicated state, and the requests between
+ * them. An object without I/O, threads or clocks: kvd gives it a loop, disks and
+ * sockets, a simulator can give it seeded ones.
+ *
+ * In go	requests (core_submit), ticks, time, "this append is logged", "this
+ *		batch is stored", "these values are fetched"
+ * Out come	appends for the log thread, batches and fetches for the store thread,
+ *		and each request's done()
+ *
+ * One turn is one batch:
+ *
+ *	core_submit() ... core_appended() ... core_stored() ...		what came in
+ *	core_turn(core, now)						everything is done
+ *	while (core_take_append/fetch/batch) ...			what goes out
+ *
+ * A put: core_submit -> raft -> append out; core_appended -> raft commits -> applied
+ * -> done(). A linearizable read: core_submit -> raft confirms -> when that index is
+ * applied -> done().
+ *
+ * Errors: a negative errno from core_turn() is final; end the process.
+ */
+#ifndef KVD_CORE_H
+#define KVD_CORE_H
+
+#include "kvd/request.h"
+#include "kvd/state.h"
+#include "libraft/raft.h"
+
+struct core;
+
+struct core_config {
+	uint64_t member_id, cluster_id;
+	uint64_t seed;			/* of request ids and election timeouts */
+	uint32_t election_ticks, heartbeat_ticks;
+	uint64_t tick;			/* nanoseconds */
+	uint64_t snapshot_count;	/* entries applied between two syncs of the store */
+	int64_t quota;			/* bytes; negative: none; 0: 2 GiB */
+	const char *name;		/* this member's, and its client URLs: published */
+	char *const *client_urls;
+	size_t n_client_urls;
+
+	/* From the log: entries after what the store holds. Borrowed. */
+	struct raft_hard_state hard_state;
+	const struct raft_entry *entries;
+	size_t n_entries;
+};
+
+/* For the log thread: append, sync where it says so, then give it back. */
+struct core_append {
+	struct list node;
+	struct raft_entry *entries;
+	size_t n_entries;
+	struct raft_hard_state hard_state;
+	bool has_hard_state, sync;
+	/* The store is durable up to here: note it in the log, remove what is below
+	 * release_index. index 0: no. */
+	struct raft_snapshot_meta snapshot;
+	uint64_t release_index;
+};
+
+/* For the store thread: write, sync where it says so, then give it back. */
+struct core_batch {
+	struct mvcc_batch *batch;
+	bool sync;
+	struct mvcc_backend_size size;	/* the store thread fills it */
+};
+
+/* The applied index that a store holds, with its term; zeroes in a new one. */
+void core_applied_in(const struct mvcc *store, uint64_t *index, uint64_t *term);
+
+/* @store is borrowed. *@why is a constant text. */
+int core_open(const struct core_config *config, struct mvcc *store, struct core **out,
+	      const char **why);
+/* Requests under way end with status_stopped. */
+void core_close(struct core *core);
+
+uint64_t core_request_id(struct core *core);
+/* Takes @request; its done() comes during a turn. */
+void core_submit(struct core *core, struct request *request);
+/* Takes a fetch of somebody else's (a watcher's); its done() comes during a turn. */
+void core_submit_fetch(struct core *core, struct fetch_job *job);
+
+/* One tick of raft's clock. */
+int core_tick(struct core *core, uint64_t now);
+int core_turn(struct core *core, uint64_t now);
+/* There is more to do without waiting for anything. */
+bool core_busy(const struct core *core);
+
+struct core_append *core_take_append(struct core *core);
+int core_appended(struct core *core, struct core_append *append);
+struct fetch_job *core_take_fetch(struct core *core);
+void core_fetched(struct core *core, struct fetch_job *job);
+/* NULL: nothing is due. At most one is out at a time. */
+struct core_batch *core_take_batch(struct core *core, uint64_t now, bool all);
+void core_stored(struct core *core, struct core_batch *batch);
+
+struct core_status {
+	struct raft_status raft;
+	uint64_t applied;
+	size_t pending;			/* proposals that are not applied */
+	uint64_t proposals_failed, leader_changes;
+	bool published;			/* the cluster knows this member's client URLs */
+};
+void core_status(const struct core *core, struct core_status *out);
+const struct core_config *core_config(const struct core *core);
+struct state *core_state(struct core *core);
+bool core_is_leader(const struct core *core);
+
+#endif

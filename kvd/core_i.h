@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The core's insides, shared by core.c (turns), propose.c, read.c and persist.c. */
+#ifndef KVD_CORE_I_H
+#define KVD_CORE_I_H
+
+#include "kvd/core.h"
+
+/* Entries committed but not applied beyond which proposals are refused, as etcd. */
+#define APPLY_GAP_MAX 5000
+/* Entries kept in the log below what the store holds, for members that lag. */
+#define TRAILING_ENTRIES 5000
+/* Keys whose history one turn may compact. */
+#define COMPACT_SLICE 1000
+/* Leases revoked at most in one look at the clock, and how often that is. */
+#define REVOKE_MAX 500
+#define REVOKE_PERIOD 500000000ull
+#define REVOKE_RETRY 3000000000ull
+/* A batch is stored when it is this old (nanoseconds) or this large (changes). */
+#define BATCH_AGE 100000000ull
+#define BATCH_CHANGES 10000
+
+#define CLUSTER_VERSION "3.7.0"
+
+struct core {
+	struct core_config config;
+	struct raft *raft;
+	struct raft_update update;
+	struct raft_status status;	/* as of the last step */
+	struct state state;
+	uint64_t now;
+
+	/* proposals */
+	struct list proposals;		/* not yet given to raft */
+	struct list proposed;		/* under way */
+	struct htable by_id;		/* both, by request id */
+	size_t n_pending;
+	uint64_t next_id;
+	uint64_t failed, leader_changes, last_leader;
+
+	/* reads */
+	struct list reads_new;		/* not yet given to raft */
+	struct list reads_waiting;	/* for raft to confirm; request.id is the attempt */
+	struct list reads_confirmed;	/* for request.index to be applied */
+	uint64_t read_seq;
+
+	/* applying */
+	struct raft_entry *queue;	/* committed, not applied: from queue_at */
+	size_t queue_at, queue_n, queue_cap;
+	uint64_t applied, applied_term, reported;
+	struct fetch_job apply_job;	/* what the entry at queue_at waits for */
+	struct request *apply_scratch;	/* that entry's request where nobody here asked */
+	bool apply_fetching;
+	struct list compacts;		/* physical compactions that wait */
+	bool compacting;
+
+	/* going out */
+	struct list appends;
+	struct list fetches;
+	bool batch_out;
+	uint64_t batch_since;		/* when the oldest unstored change was made; 0 none */
+	uint64_t batch_index, batch_term;	/* applied index in the batch that is out */
+	uint64_t stored, stored_term;	/* applied index in the store */
+	uint64_t synced;		/* and durable there */
+	bool campaigned;
+
+	uint64_t next_revoke;
+	bool published, version_proposed, attr_proposed;
+};
+
+/* Gives @request back with @error. */
+void core_finish(struct request *request, const struct status *error);
+
+/* propose.c */
+int core_propose(struct core *core);
+void core_forget(struct core *core, struct request *request);
+struct request *core_find_proposal(struct core *core, uint64_t id);
+int core_look_at_leases(struct core *core);
+int core_publish(struct core *core);
+void core_expire(struct core *core);
+
+/* read.c */
+int core_ask_reads(struct core *core);
+void core_confirm_reads(struct core *core);
+int core_run_reads(struct core *core);
+
+/* persist.c */
+int core_queue_append(struct core *core);
+void core_note_applied(struct core *core);
+
+int core_step(struct core *core, const struct raft_event *event);
+
+#endif

@@ -1,0 +1,385 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "include/wire.h"
+#include "kvd/disk.h"
+
+/* --- paths ------------------------------------------------------------------------ */
+
+struct paths {
+	char *member, *wal, *kv, *etcd_db;
+};
+
+static void paths_release(struct paths *p)
+{
+	free(p->member);
+	free(p->wal);
+	free(p->kv);
+	free(p->etcd_db);
+}
+
+static char *path_join(const char *dir, const char *name)
+{
+	char *out;
+
+	return asprintf(&out, "%s/%s", dir, name) < 0 ? NULL : out;
+}
+
+static int paths_make(const struct kvd_config *config, struct paths *p)
+{
+	p->member = path_join(config->data_dir, "member");
+	p->wal = *config->wal_dir ? strdup(config->wal_dir) :
+				    path_join(config->data_dir, "member/wal");
+	p->kv = path_join(config->data_dir, "member/kv");
+	p->etcd_db = path_join(config->data_dir, "member/snap/db");
+	if (p->member && p->wal && p->kv && p->etcd_db)
+		return 0;
+	paths_release(p);
+	return -ENOMEM;
+}
+
+static int make_dir(const char *path, char *why, size_t why_size)
+{
+	struct stat st;
+
+	if (!mkdir(path, 0700))
+		return 0;
+	if (errno != EEXIST) {
+		snprintf(why, why_size, "cannot make the directory %s: %s", path, strerror(errno));
+		return -errno;
+	}
+	if (stat(path, &st) || !S_ISDIR(st.st_mode)) {
+		snprintf(why, why_size, "%s is not a directory: give another --data-dir", path);
+		return -ENOTDIR;
+	}
+	return 0;
+}
+
+static bool exists(const char *path)
+{
+	return !access(path, F_OK) || errno != ENOENT;
+}
+
+static int probe(const struct kvd_config *config, const struct paths *p, char *why,
+		 size_t why_size)
+{
+	struct stat st;
+	bool wal = exists(p->wal), kv = exists(p->kv);
+
+	if (!stat(config->data_dir, &st) && !S_ISDIR(st.st_mode)) {
+		snprintf(why, why_size, "%s is not a directory: give another --data-dir",
+			 config->data_dir);
+		return -ENOTDIR;
+	}
+	if (exists(p->etcd_db)) {
+		snprintf(why, why_size, "%s is a data directory of etcd (it has %s), not of kvd: "
+			 "give another --data-dir", config->data_dir, p->etcd_db);
+		return -EINVAL;
+	}
+	if (kv && !wal) {
+		snprintf(why, why_size, "the log %s is missing, though the store %s is there: put "
+			 "it back or give its --wal-dir", p->wal, p->kv);
+		return -ENOENT;
+	}
+	return wal;
+}
+
+int disk_probe(const struct kvd_config *config, char *why, size_t why_size)
+{
+	struct paths p = { 0 };
+	int err = paths_make(config, &p);
+
+	if (err) {
+		snprintf(why, why_size, "out of memory");
+		return err;
+	}
+	err = probe(config, &p, why, why_size);
+	paths_release(&p);
+	return err;
+}
+
+/* --- the log's metadata: etcdserverpb.Metadata {NodeID, ClusterID} ---------------------- */
+
+static struct slice encode_identity(const struct disk_identity *id, uint8_t buf[32])
+{
+	uint8_t *p = wire_put_u64_field(buf, 1, id->member_id);
+
+	p = wire_put_u64_field(p, 2, id->cluster_id);
+	return slice_of(buf, (size_t)(p - buf));
+}
+
+static int decode_identity(struct slice s, struct disk_identity *out)
+{
+	struct wire_field f;
+	int err;
+
+	*out = (struct disk_identity){ 0 };
+	while ((err = wire_next(&s, &f)) > 0) {
+		if (f.number == 1)
+			out->member_id = f.value;
+		else if (f.number == 2)
+			out->cluster_id = f.value;
+	}
+	return err < 0 || !out->member_id || !out->cluster_id ? -EBADMSG : 0;
+}
+
+/* --- opening ----------------------------------------------------------------------------- */
+
+/* A new log, with the entries that make the cluster, durable before anything else. */
+static int create_log(struct disk *disk, const struct wal_args *args,
+		      const struct disk_first *first, char *why, size_t why_size)
+{
+	struct raft_hard_state hs = { .term = 1, .commit = first->n_entries };
+	uint8_t buf[32];
+	int err = wal_create(args, encode_identity(&first->identity, buf), &disk->wal, why,
+			     why_size);
+
+	if (err)
+		return err;
+	err = wal_append(disk->wal, first->entries, first->n_entries, &hs);
+	if (!err)
+		err = wal_sync(disk->wal);
+	if (err)
+		snprintf(why, why_size, "cannot write the log %s: %s", args->dir, strerror(-err));
+	wal_close(disk->wal);
+	disk->wal = NULL;
+	return err;
+}
+
+static int open_store(struct disk *disk, const struct kvd_config *config, const char *dir,
+		      char *why, size_t why_size)
+{
+	struct mvcc_bdb_args bdb = { .dir = dir, .cache_bytes = 32 << 20 };
+	struct mvcc_args args = { .cache_bytes = (size_t)config->cache_bytes };
+	int err = make_dir(dir, why, why_size);
+
+	if (!err)
+		err = mvcc_bdb_open(&bdb, &disk->backend, why, why_size);
+	if (!err)
+		err = mvcc_open(disk->backend, &args, &disk->store, why, why_size);
+	return err;
+}
+
+static int open_log(struct disk *disk, const struct wal_args *args,
+		    struct wal_contents *contents, struct disk_identity *identity,
+		    char *why, size_t why_size)
+{
+	uint64_t index, term;
+	int err;
+
+	core_applied_in(disk->store, &index, &term);
+	err = wal_open(args, index, contents, &disk->wal, why, why_size);
+	if (err)
+		return err;
+	err = decode_identity(contents->metadata ? blob_slice(contents->metadata) :
+						   SLICE_LIT(""), identity);
+	if (err)
+		snprintf(why, why_size, "the log %s does not say whose it is", args->dir);
+	return err;
+}
+
+int disk_open(struct disk *disk, const struct kvd_config *config, const struct disk_first *first,
+	      struct wal_contents *contents, struct disk_identity *identity,
+	      char *why, size_t why_size)
+{
+	struct wal_args args = { .no_sync = config->unsafe_no_fsync };
+	struct paths p = { 0 };
+	int found, err = paths_make(config, &p);
+
+	if (err)
+		return err;
+	args.dir = p.wal;
+	found = err = probe(config, &p, why, why_size);
+	if (err >= 0)
+		err = make_dir(config->data_dir, why, why_size);
+	if (!err)
+		err = make_dir(p.member, why, why_size);
+	if (!err && !found)
+		err = create_log(disk, &args, first, why, why_size);
+	if (!err)
+		err = open_store(disk, config, p.kv, why, why_size);
+	if (!err)
+		err = open_log(disk, &args, contents, identity, why, why_size);
+	paths_release(&p);
+	return err;
+}
+
+/* --- the log thread -------------------------------------------------------------------------- */
+
+static void die(const char *what, int err)
+{
+	log_fatal("the disk failed; ending, so that nothing is acknowledged that is not durable",
+		  LOG_STR("while", what), LOG_ERR(err));
+	_exit(1);
+}
+
+/* Everything that has queued, then one sync for all of it. */
+static void run_log(struct worker *worker, struct list *jobs)
+{
+	struct disk *disk = worker->user;
+	struct core_append *a;
+	bool sync = false;
+	int err;
+
+	list_for_each(a, jobs, node) {
+		if (!a->n_entries && !a->has_hard_state)
+			continue;
+		err = wal_append(disk->wal, a->entries, a->n_entries,
+				 a->has_hard_state ? &a->hard_state : NULL);
+		if (err)
+			die("appending to the log", err);
+		sync |= a->sync;
+	}
+	if (sync && (err = wal_sync(disk->wal)))
+		die("syncing the log", err);
+	disk->syncs += sync;
+	list_for_each(a, jobs, node) {
+		if (!a->snapshot.index)
+			continue;
+		if ((err = wal_snapshot(disk->wal, &a->snapshot)) ||
+		    (err = wal_release(disk->wal, a->release_index)))
+			die("shortening the log", err);
+	}
+}
+
+static void logged(struct worker *worker, struct list *jobs)
+{
+	struct disk *disk = worker->user;
+	struct core_append *a, *next;
+	int err;
+
+	list_for_each_safe(a, next, jobs, node) {
+		list_del(&a->node);
+		disk->under_way--;
+		err = core_appended(disk->core, a);
+		if (err)
+			die("taking in what is logged", err);
+	}
+}
+
+/* --- the store thread -------------------------------------------------------------------------- */
+
+struct store_job {
+	struct list node;
+	struct core_batch *batch;	/* or */
+	struct fetch_job *fetch;
+};
+
+static void write_batch(struct disk *disk, struct core_batch *batch)
+{
+	int err = mvcc_backend_write(disk->backend, batch->batch);
+
+	if (!err && batch->sync)
+		err = mvcc_backend_sync(disk->backend);
+	if (!err)
+		err = mvcc_backend_size(disk->backend, &batch->size);
+	if (err)
+		die("writing to the store", err);
+	disk->batches++;
+}
+
+static void run_store(struct worker *worker, struct list *jobs)
+{
+	struct disk *disk = worker->user;
+	struct store_job *job;
+	int err;
+
+	list_for_each(job, jobs, node) {
+		if (job->batch)
+			write_batch(disk, job->batch);
+		else if ((err = mvcc_backend_fetch(disk->backend, job->fetch->fetch)))
+			die("reading from the store", err);
+	}
+}
+
+static void stored(struct worker *worker, struct list *jobs)
+{
+	struct disk *disk = worker->user;
+	struct store_job *job, *next;
+
+	list_for_each_safe(job, next, jobs, node) {
+		list_del(&job->node);
+		disk->under_way--;
+		if (job->batch)
+			core_stored(disk->core, job->batch);
+		else
+			core_fetched(disk->core, job->fetch);
+		free(job);
+	}
+}
+
+static void submit_store(struct disk *disk, struct core_batch *batch, struct fetch_job *fetch)
+{
+	struct store_job *job = malloc(sizeof(*job));
+
+	if (!job)
+		die("handing work to the store", -ENOMEM);
+	job->batch = batch;
+	job->fetch = fetch;
+	disk->under_way++;
+	worker_submit(&disk->writer, &job->node);
+}
+
+/* --- both ------------------------------------------------------------------------------------------ */
+
+int disk_start(struct disk *disk, struct core *core, uv_loop_t *loop)
+{
+	int err;
+
+	disk->core = core;
+	disk->log = (struct worker){ .run = run_log, .done = logged, .user = disk };
+	disk->writer = (struct worker){ .run = run_store, .done = stored, .user = disk };
+	err = worker_start(&disk->log, loop, "kvd-log");
+	if (err)
+		return err;
+	disk->started[0] = &disk->log;
+	err = worker_start(&disk->writer, loop, "kvd-store");
+	if (!err)
+		disk->started[1] = &disk->writer;
+	return err;
+}
+
+void disk_submit(struct disk *disk, uint64_t now, bool all)
+{
+	struct core_append *append;
+	struct core_batch *batch;
+	struct fetch_job *fetch;
+
+	while ((append = core_take_append(disk->core))) {
+		disk->under_way++;
+		worker_submit(&disk->log, &append->node);
+	}
+	while ((fetch = core_take_fetch(disk->core)))
+		submit_store(disk, NULL, fetch);
+	batch = core_take_batch(disk->core, now, all);
+	if (batch)
+		submit_store(disk, batch, NULL);
+}
+
+bool disk_idle(const struct disk *disk)
+{
+	return !disk->under_way;
+}
+
+void disk_stop(struct disk *disk)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(disk->started); i++) {
+		if (disk->started[i])
+			worker_stop(disk->started[i]);
+		disk->started[i] = NULL;
+	}
+}
+
+void disk_close(struct disk *disk)
+{
+	wal_close(disk->wal);
+	mvcc_free(disk->store);
+	mvcc_backend_close(disk->backend);
+	disk->wal = NULL;
+	disk->store = NULL;
+	disk->backend = NULL;
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/* What goes out to the disks: appends to the log, batches to the store. */
+
+#include <stdlib.h>
+
+#include "include/endian_bytes.h"
+#include "kvd/core_i.h"
+#include "lib/proto/raft.pb-c.h"
+
+/* --- the log -------------------------------------------------------------------------- */
+
+/* Makes an append of the entries and hard state in core->update. */
+int core_queue_append(struct core *core)
+{
+	struct raft_update *up = &core->update;
+	struct core_append *append;
+
+	if (!up->n_entries && !up->hard_state_changed)
+		return 0;
+	append = calloc(1, sizeof(*append));
+	if (!append)
+		return -ENOMEM;
+	append->entries = up->entries;
+	append->n_entries = up->n_entries;
+	append->hard_state = up->hard_state;
+	append->has_hard_state = up->hard_state_changed;
+	append->sync = up->must_sync;
+	up->entries = NULL;
+	up->n_entries = up->cap_entries = 0;
+	list_add_tail(&core->appends, &append->node);
+	return 0;
+}
+
+struct core_append *core_take_append(struct core *core)
+{
+	struct core_append *append;
+
+	if (list_empty(&core->appends))
+		return NULL;
+	append = list_first(&core->appends, struct core_append, node);
+	list_del(&append->node);
+	return append;
+}
+
+int core_appended(struct core *core, struct core_append *append)
+{
+	struct raft_event event = { .type = RAFT_STORED };
+	int err = 0;
+
+	if (append->n_entries) {
+		event.index = append->entries[append->n_entries - 1].index;
+		event.term = append->entries[append->n_entries - 1].term;
+		err = core_step(core, &event);
+	}
+	raft_entries_free(append->entries, append->n_entries);
+	raft_conf_state_release(&append->snapshot.conf);
+	free(append);
+	return MIN(err, 0);
+}
+
+/* --- the store ----------------------------------------------------------------------------- */
+
+/* Something was applied that a batch must hold. */
+void core_note_applied(struct core *core)
+{
+	if (!core->batch_since)
+		core->batch_since = core->now ? core->now : 1;
+}
+
+static bool sync_due(const struct core *core)
+{
+	return core->applied >= core->synced + core->config.snapshot_count;
+}
+
+static bool batch_due(const struct core *core, uint64_t now, bool all)
+{
+	if (core->batch_out || !core->batch_since)
+		return false;
+	return all || now >= core->batch_since + BATCH_AGE || sync_due(core) ||
+	       mvcc_batch_pending(core->state.store) >= BATCH_CHANGES;
+}
+
+static int put_conf(struct core *core)
+{
+	Raftpb__ConfState record = RAFTPB__CONF_STATE__INIT;
+	struct raft_conf_state conf;
+	struct blob *b;
+	int err = raft_conf_state(core->raft, &conf);
+
+	if (err)
+		return err;
+	record.voters = conf.voters;
+	record.n_voters = conf.n_voters;
+	record.learners = conf.learners;
+	record.n_learners = conf.n_learners;
+	b = pb_pack_blob(&record.base);
+	raft_conf_state_release(&conf);
+	err = b ? mvcc_record_put(core->state.store, BUCKET_META, SLICE_LIT("conf"),
+				  blob_slice(b)) : -ENOMEM;
+	blob_put(b);
+	return err;
+}
+
+static int put_applied(struct core *core)
+{
+	uint8_t value[16];
+
+	put_be64(value, core->applied);
+	put_be64(value + 8, core->applied_term);
+	return mvcc_record_put(core->state.store, BUCKET_META, SLICE_LIT("applied"),
+			       slice_of(value, sizeof(value)));
+}
+
+/*
+ * The applied index, its term and the configuration go into the same transaction as
+ * what they account for.
+ */
+struct core_batch *core_take_batch(struct core *core, uint64_t now, bool all)
+{
+	struct core_batch *batch;
+
+	if (!batch_due(core, now, all))
+		return NULL;
+	batch = calloc(1, sizeof(*batch));
+	if (!batch || put_conf(core) || put_applied(core)) {
+		free(batch);
+		return NULL;	/* tried again next turn */
+	}
+	batch->sync = all || sync_due(core);
+	batch->batch = mvcc_batch_take(core->state.store);
+	BUG_ON(!batch->batch);
+	core->batch_out = true;
+	core->batch_since = 0;
+	core->batch_index = core->applied;
+	core->batch_term = core->applied_term;
+	return batch;
+}
+
+/* The store is durable up to core->synced: the log may lose what is well below it. */
+static void release_log(struct core *core)
+{
+	struct core_append *append;
+	uint64_t keep = core->synced > TRAILING_ENTRIES ? core->synced - TRAILING_ENTRIES : 0;
+
+	append = calloc(1, sizeof(*append));
+	if (!append)
+		return;		/* the next sync does it */
+	if (raft_conf_state(core->raft, &append->snapshot.conf)) {
+		free(append);
+		return;
+	}
+	append->snapshot.index = core->synced;
+	append->snapshot.term = core->stored_term;
+	append->release_index = keep;
+	list_add_tail(&core->appends, &append->node);
+	if (keep)
+		core_step(core, &(struct raft_event){ .type = RAFT_COMPACT, .index = keep });
+}
+
+void core_stored(struct core *core, struct core_batch *batch)
+{
+	BUG_ON(!core->batch_out);
+	mvcc_batch_done(core->state.store, batch->batch);
+	core->batch_out = false;
+	core->stored = core->batch_index;
+	core->stored_term = core->batch_term;
+	core->state.db_size = batch->size.total;
+	core->state.db_size_in_use = batch->size.in_use;
+	if (batch->sync) {
+		core->synced = core->stored;
+		release_log(core);
+	}
+	free(batch);
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/*
+ * Reads. A linearizable one asks raft once, together with all that came in the same
+ * turn; raft answers with the index that must be applied first. A serializable one
+ * goes straight to the last step.
+ */
+
+#include "kvd/core_i.h"
+
+int core_ask_reads(struct core *core)
+{
+	struct raft_event event = { .type = RAFT_READ };
+	struct request *r;
+	struct list asked;
+	int err;
+
+	if (list_empty(&core->reads_new))
+		return 0;
+	event.id = ++core->read_seq;
+	list_for_each(r, &core->reads_new, node)
+		r->id = event.id;
+	/* moved first: a group of one is answered within the step */
+	list_init(&asked);
+	list_splice_tail(&asked, &core->reads_new);
+	list_splice_tail(&core->reads_waiting, &asked);
+	err = core_step(core, &event);
+	if (err != RAFT_DROPPED)
+		return MIN(err, 0);
+	/* no leader: asked again next turn, until the deadline */
+	while (!list_empty(&core->reads_waiting)) {
+		r = list_entry(core->reads_waiting.prev, struct request, node);
+		if (r->id != event.id)
+			break;
+		list_del(&r->node);
+		list_add(&core->reads_new, &r->node);
+	}
+	return 0;
+}
+
+/* Called with what raft just answered in core->update. */
+void core_confirm_reads(struct core *core)
+{
+	struct request *r;
+
+	for (size_t i = 0; i < core->update.n_reads; i++) {
+		/* attempts are confirmed in order, so it is a prefix of the list */
+		while (!list_empty(&core->reads_waiting)) {
+			r = list_first(&core->reads_waiting, struct request, node);
+			if (r->id > core->update.reads[i].id)
+				break;
+			r->index = core->update.reads[i].index;
+			list_del(&r->node);
+			list_add_tail(&core->reads_confirmed, &r->node);
+		}
+	}
+}
+
+static void read_fetched(struct fetch_job *job)
+{
+	struct request *r = container_of(job, struct request, job);
+	struct core *core = r->owner_core;
+
+	list_add_tail(&core->reads_confirmed, &r->node);
+}
+
+/* 0, or 1 where it stays in the list. */
+static int run_read(struct core *core, struct request *r)
+{
+	int err = state_read(&core->state, r, core->now);
+
+	if (err == -EAGAIN)
+		return 1;
+	list_del(&r->node);
+	if (err == MVCC_COLD) {
+		r->owner_core = core;
+		r->job.fetch = &r->fetch;
+		r->job.done = read_fetched;
+		core_submit_fetch(core, &r->job);
+		return 0;
+	}
+	if (err >= 0)
+		core_finish(r, NULL);
+	else
+		core_finish(r, &status_too_many_requests);
+	return 0;
+}
+
+int core_run_reads(struct core *core)
+{
+	struct request *r, *next;
+
+	list_for_each_safe(r, next, &core->reads_confirmed, node)
+		if (r->index <= core->applied)
+			run_read(core, r);
+	return 0;
+}
+
+void core_submit_fetch(struct core *core, struct fetch_job *job)
+{
+	list_add_tail(&core->fetches, &job->node);
+}
+
+struct fetch_job *core_take_fetch(struct core *core)
+{
+	struct fetch_job *job;
+
+	if (list_empty(&core->fetches))
+		return NULL;
+	job = list_first(&core->fetches, struct fetch_job, node);
+	list_del(&job->node);
+	return job;
+}
+
+void core_fetched(struct core *core, struct fetch_job *job)
+{
+	job->done(job);
+}

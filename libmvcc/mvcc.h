@@ -67,7 +67,8 @@ struct mvcc_rev {
 
 struct mvcc_fetched {
 	struct mvcc_rev rev;
-	struct blob *blob;	/* NULL until fetched */
+	struct blob *blob;	/* NULL until fetched, and where the record is gone */
+	bool asked;		/* the backend has looked */
 };
 
 /*

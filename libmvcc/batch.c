@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What waits to be stored. Changes collect in the pending batch; the store thread
+ * has at most one other. Both are in order of revision and hold every value that
+ * the backend does not have yet.
+ */
+#include "libmvcc/mvcc_i.h"
+
+int batch_put(struct mvcc *store, int64_t main, uint32_t sub, struct blob *kv)
+{
+	struct mvcc_batch *b = store->pending;
+	int r = vec_grow(&b->puts, &b->cap_puts, b->n_puts);
+
+	if (r)
+		return r;
+	b->puts[b->n_puts++] = (struct batch_put){ main, sub, blob_get(kv) };
+	b->bytes += blob_cost(kv);
+	return 0;
+}
+
+int batch_drop(struct mvcc *store, int64_t main, uint32_t sub)
+{
+	struct mvcc_batch *b = store->pending;
+	int r = vec_grow(&b->drops, &b->cap_drops, b->n_drops);
+
+	if (r)
+		return r;
+	b->drops[b->n_drops++] = (struct batch_drop){ main, sub };
+	return 0;
+}
+
+static struct blob *find_in(const struct mvcc_batch *b, int64_t main, uint32_t sub)
+{
+	size_t lo = 0, hi = b ? b->n_puts : 0;
+
+	sub &= ~SUB_TOMBSTONE;
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+		const struct batch_put *p = &b->puts[mid];
+		uint32_t s = p->sub & ~SUB_TOMBSTONE;
+
+		if (p->main == main && s == sub)
+			return p->kv;
+		if (p->main < main || (p->main == main && s < sub))
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return NULL;
+}
+
+struct blob *batch_find(const struct mvcc *store, int64_t main, uint32_t sub)
+{
+	struct blob *b;
+
+	if (main <= store->stored)
+		return NULL;
+	b = find_in(store->pending, main, sub);
+	return b ? b : find_in(store->out, main, sub);
+}
+
+void batch_free(struct mvcc_batch *b)
+{
+	if (!b)
+		return;
+	for (size_t i = 0; i < b->n_puts; i++)
+		blob_put(b->puts[i].kv);
+	for (size_t i = 0; i < b->n_records; i++) {
+		blob_put(b->records[i].key);
+		blob_put(b->records[i].value);
+	}
+	free(b->puts);
+	free(b->drops);
+	free(b->records);
+	free(b);
+}
+
+size_t mvcc_batch_pending(const struct mvcc *store)
+{
+	const struct mvcc_batch *b = store->pending;
+
+	return b->n_puts + b->n_drops + b->n_records;
+}
+
+struct mvcc_batch *mvcc_batch_take(struct mvcc *store)
+{
+	struct mvcc_batch *fresh;
+
+	BUG_ON(store->out || store->txn.open);
+	if (!mvcc_batch_pending(store))
+		return NULL;
+	fresh = calloc(1, sizeof(*fresh));
+	BUG_ON(!fresh);
+	fresh->id = store->pending->id + 1;
+	store->out = store->pending;
+	store->pending = fresh;
+	return store->out;
+}
+
+void mvcc_batch_done(struct mvcc *store, struct mvcc_batch *batch)
+{
+	BUG_ON(!batch || batch != store->out);
+	if (batch->n_puts)
+		store->stored = batch->puts[batch->n_puts - 1].main;
+	store->out = NULL;
+	batch_free(batch);
+	cache_trim(store);
+}

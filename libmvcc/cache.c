@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Current values in memory. What is not yet stored cannot leave; beyond that, the
+ * limit holds. The CLOCK algorithm needs one bit a key and no list.
+ */
+#include "libmvcc/mvcc_i.h"
+
+int cache_add(struct mvcc *store, struct key *key, struct blob *value)
+{
+	struct cache *c = &store->cache;
+	int r = vec_grow(&c->slots, &c->cap, c->n);
+
+	BUG_ON(key->value || c->n >= UINT32_MAX);
+	if (r)
+		return r;
+	key->value = blob_get(value);
+	key->hot = 0;
+	key->slot = (uint32_t)c->n;
+	c->slots[c->n++] = key;
+	c->bytes += blob_cost(value);
+	return 0;
+}
+
+void cache_drop(struct mvcc *store, struct key *key)
+{
+	struct cache *c = &store->cache;
+
+	if (!key->value)
+		return;
+	BUG_ON(c->slots[key->slot] != key);
+	c->bytes -= blob_cost(key->value);
+	c->slots[key->slot] = c->slots[--c->n];
+	c->slots[key->slot]->slot = key->slot;
+	blob_put(key->value);
+	key->value = NULL;
+}
+
+static size_t pinned_bytes(const struct mvcc *store)
+{
+	return store->pending->bytes + (store->out ? store->out->bytes : 0);
+}
+
+/* Goes round twice at most: once to take the marks away, once to take the values. */
+void cache_trim(struct mvcc *store)
+{
+	struct cache *c = &store->cache;
+	size_t limit = c->limit + pinned_bytes(store);
+
+	for (size_t steps = 2 * c->n; steps && c->bytes > limit; steps--) {
+		struct key *key;
+
+		if (c->hand >= c->n)
+			c->hand = 0;
+		key = c->slots[c->hand];
+		if (key->mod > store->stored || key->hot) {
+			key->hot = 0;
+			c->hand++;
+		} else {
+			cache_drop(store, key);
+		}
+	}
+}

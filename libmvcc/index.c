@@ -1,0 +1,501 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The keys in order: a B+-tree of pointers to keys.
+ *
+ * A node does not hold its keys. It holds, of each, the eight bytes after the
+ * prefix that all keys of the node share (the digest), so that a search touches
+ * the keys themselves where digests tie, which is seldom. An inner node knows of
+ * each child its first key, how many live keys are below it and the newest
+ * revision below it: counting is O(log n), and a walk of what changed since some
+ * revision passes over everything that did not. A leaf has bitmaps of the keys
+ * that live and of those that compaction should look at.
+ *
+ * Nodes are split at 64 and merged with a neighbour when both fit in three
+ * quarters of one; there is no other rebalancing. Appending leaves full nodes.
+ */
+#include "include/endian_bytes.h"
+#include "libmvcc/index_i.h"
+
+#define NODE_MERGE (NODE_MAX / 4)
+#define NODE_MERGED_MAX (NODE_MAX * 3 / 4)
+
+/* Opens a gap in a bitmap, or closes one. */
+static uint64_t bits_insert(uint64_t map, unsigned int at, bool value)
+{
+	uint64_t low = map & bits(0, at);
+
+	return low | (map & ~low) << 1 | (uint64_t)value << at;
+}
+
+static uint64_t bits_remove(uint64_t map, unsigned int at)
+{
+	uint64_t low = map & bits(0, at);
+
+	return low | ((map >> 1) & ~bits(0, at));
+}
+
+/* --- digests -------------------------------------------------------------------- */
+
+static size_t common_prefix(struct slice a, struct slice b)
+{
+	size_t n = MIN(a.len, b.len), i = 0;
+
+	while (i < n && a.data[i] == b.data[i])
+		i++;
+	return i;
+}
+
+/* The eight bytes of @name from @skip on, zeros where it ends. */
+static uint64_t digest(struct slice name, size_t skip)
+{
+	uint8_t pad[8] = { 0 };
+
+	if (name.len >= skip + 8)
+		return get_be64(name.data + skip);
+	if (name.len > skip)
+		memcpy(pad, name.data + skip, name.len - skip);
+	return get_be64(pad);
+}
+
+static void node_rehash(struct node *node)
+{
+	for (unsigned int i = 0; i < node->n; i++)
+		node->digest[i] = digest(key_slice(node->key[i]), node->skip);
+}
+
+/* Computes the longest shared prefix, which first and last key decide. */
+static void node_renew(struct node *node)
+{
+	if (!node->n)
+		return;
+	node->skip = (uint32_t)common_prefix(key_slice(node->key[0]),
+					     key_slice(node->key[node->n - 1]));
+	node_rehash(node);
+}
+
+/* Sets the i-th key, which keeps the order. */
+static void node_set_key(struct node *node, unsigned int i, struct key *key)
+{
+	const struct key *other = node->key[i ? 0 : node->n - 1];
+	size_t shared = other == key ? key->len :
+			common_prefix(key_slice(key), key_slice(other));
+
+	node->key[i] = key;
+	if (shared < node->skip) {
+		node->skip = (uint32_t)shared;
+		node_rehash(node);
+	} else {
+		node->digest[i] = digest(key_slice(key), node->skip);
+	}
+}
+
+/* How many keys are below @name; *@exact where the next one is @name. */
+unsigned int node_lower(const struct node *node, struct slice name, bool *exact)
+{
+	unsigned int lo = 0, hi = node->n;
+	uint64_t d;
+	int c;
+
+	*exact = false;
+	if (!node->n)
+		return 0;
+	c = node->skip ? memcmp(name.data ? name.data : (const uint8_t *)"",
+				node->key[0]->bytes, MIN(name.len, node->skip)) : 0;
+	if (c || name.len < node->skip)
+		return c > 0 ? node->n : 0;
+	d = digest(name, node->skip);
+	while (lo < hi) {
+		unsigned int mid = (lo + hi) / 2;
+
+		if (node->digest[mid] == d) {
+			c = slice_cmp(key_slice(node->key[mid]), name);
+			if (!c)
+				*exact = true;
+		} else {
+			c = node->digest[mid] < d ? -1 : 1;
+		}
+		if (c < 0)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+/* The child that @name is in or belongs to. */
+unsigned int inner_child(const struct node *node, struct slice name)
+{
+	bool exact;
+	unsigned int n = node_lower(node, name, &exact);
+
+	return exact ? n : n ? n - 1 : 0;
+}
+
+/* --- search ------------------------------------------------------------------------ */
+
+static struct node *node_new(unsigned int level)
+{
+	struct node *node = calloc(1, level ? sizeof(struct inner) : sizeof(struct node));
+
+	if (node)
+		node->level = level;
+	return node;
+}
+
+int index_init(struct index *index)
+{
+	*index = (struct index){ .root = node_new(0) };
+	return index->root ? 0 : -ENOMEM;
+}
+
+static void node_free(struct node *node)
+{
+	for (unsigned int i = 0; i < node->n; i++) {
+		if (node->level)
+			node_free(inner_of(node)->child[i]);
+		else
+			key_free(node->key[i]);
+	}
+	free(node);
+}
+
+void index_release(struct index *index)
+{
+	if (index->root)
+		node_free(index->root);
+	index->root = NULL;
+}
+
+struct key *index_find(const struct index *index, struct slice name)
+{
+	struct node *node = index->root;
+	bool exact;
+	unsigned int i;
+
+	while (node->level)
+		node = inner_of(node)->child[inner_child(node, name)];
+	i = node_lower(node, name, &exact);
+	return exact ? node->key[i] : NULL;
+}
+
+struct key *index_seek(const struct index *index, struct slice name, struct index_path *path)
+{
+	struct node *node = index->root;
+
+	path->depth = node->level + 1;
+	BUG_ON(path->depth > INDEX_DEPTH_MAX);
+	for (; node->level; node = inner_of(node)->child[path->at[node->level]]) {
+		path->node[node->level] = node;
+		path->at[node->level] = inner_child(node, name);
+	}
+	path->node[0] = node;
+	path->at[0] = node_lower(node, name, &path->exact);
+	return path->exact ? node->key[path->at[0]] : NULL;
+}
+
+/* --- change --------------------------------------------------------------------------- */
+
+/* The first key of the node at @level of @path may have changed: tells its parents. */
+static void path_first_key(struct index_path *path, unsigned int level)
+{
+	for (; level + 1 < path->depth; level++) {
+		struct node *up = path->node[level + 1];
+		unsigned int at = path->at[level + 1];
+
+		if (up->key[at] == path->node[level]->key[0])
+			return;
+		node_set_key(up, at, path->node[level]->key[0]);
+		if (at)
+			return;
+	}
+}
+
+/* Sets what the parents know of a child from what the child knows. */
+static void inner_refresh(struct inner *in, unsigned int i)
+{
+	const struct node *c = in->child[i];
+	int64_t live = 0, newest = 0;
+
+	for (unsigned int k = 0; k < c->n; k++) {
+		live += c->level ? inner_of(c)->live[k] : (int64_t)(c->live >> k & 1);
+		newest = MAX(newest, c->level ? inner_of(c)->newest[k] : c->key[k]->mod);
+	}
+	in->live[i] = live;
+	in->newest[i] = newest;
+	in->node.stale &= ~bit(i);
+	if (c->stale)
+		in->node.stale |= bit(i);
+}
+
+/* The key at the leaf of @path is live by @delta more, and changed at @mod. */
+static void path_account(struct index_path *path, int64_t delta, int64_t mod, bool stale)
+{
+	for (unsigned int l = 1; l < path->depth; l++) {
+		struct inner *in = inner_of(path->node[l]);
+		unsigned int at = path->at[l];
+
+		in->live[at] += delta;
+		in->newest[at] = MAX(in->newest[at], mod);
+		if (stale)
+			in->node.stale |= bit(at);
+	}
+}
+
+/* Makes room at @at; the new element is the caller's to fill in. */
+static void node_open(struct node *node, unsigned int at)
+{
+	unsigned int tail = node->n - at;
+
+	BUG_ON(node->n >= NODE_MAX || at > node->n);
+	memmove(&node->digest[at + 1], &node->digest[at], tail * sizeof(node->digest[0]));
+	memmove(&node->key[at + 1], &node->key[at], tail * sizeof(node->key[0]));
+	node->stale = bits_insert(node->stale, at, false);
+	if (node->level) {
+		struct inner *in = inner_of(node);
+
+		memmove(&in->child[at + 1], &in->child[at], tail * sizeof(in->child[0]));
+		memmove(&in->live[at + 1], &in->live[at], tail * sizeof(in->live[0]));
+		memmove(&in->newest[at + 1], &in->newest[at], tail * sizeof(in->newest[0]));
+	} else {
+		node->live = bits_insert(node->live, at, false);
+	}
+	node->n++;
+}
+
+static void node_close(struct node *node, unsigned int at)
+{
+	unsigned int tail = node->n - at - 1;
+
+	BUG_ON(at >= node->n);
+	memmove(&node->digest[at], &node->digest[at + 1], tail * sizeof(node->digest[0]));
+	memmove(&node->key[at], &node->key[at + 1], tail * sizeof(node->key[0]));
+	node->stale = bits_remove(node->stale, at);
+	if (node->level) {
+		struct inner *in = inner_of(node);
+
+		memmove(&in->child[at], &in->child[at + 1], tail * sizeof(in->child[0]));
+		memmove(&in->live[at], &in->live[at + 1], tail * sizeof(in->live[0]));
+		memmove(&in->newest[at], &in->newest[at + 1], tail * sizeof(in->newest[0]));
+	} else {
+		node->live = bits_remove(node->live, at);
+	}
+	node->n--;
+}
+
+/* Appends the elements [from, from + n) of @src to @dst. Both need node_renew(). */
+static void node_append(struct node *dst, const struct node *src, unsigned int from,
+			unsigned int n)
+{
+	BUG_ON(dst->n + n > NODE_MAX || dst->level != src->level);
+	if (!n)
+		return;
+	memcpy(&dst->key[dst->n], &src->key[from], n * sizeof(dst->key[0]));
+	dst->stale |= (src->stale & bits(from, from + n)) >> from << dst->n;
+	if (dst->level) {
+		struct inner *d = inner_of(dst);
+		const struct inner *s = inner_of(src);
+
+		memcpy(&d->child[dst->n], &s->child[from], n * sizeof(d->child[0]));
+		memcpy(&d->live[dst->n], &s->live[from], n * sizeof(d->live[0]));
+		memcpy(&d->newest[dst->n], &s->newest[from], n * sizeof(d->newest[0]));
+	} else {
+		dst->live |= (src->live & bits(from, from + n)) >> from << dst->n;
+	}
+	dst->n += n;
+}
+
+/*
+ * Moves the upper part of a full node to a new one; @at is where the newcomer goes,
+ * or, in an inner node, the child that it goes below. Where that is the end, the
+ * node is left full: keys that come in order make full nodes.
+ */
+static struct node *node_split(struct node *node, unsigned int at)
+{
+	unsigned int end = node->level ? node->n - 1 : node->n;
+	unsigned int keep = at == end ? end : node->n / 2;
+	struct node *right = node_new(node->level);
+
+	if (!right)
+		return NULL;
+	node_append(right, node, keep, node->n - keep);
+	node->n = keep;
+	node->stale &= bits(0, keep);
+	node->live &= bits(0, keep);
+	node_renew(node);
+	node_renew(right);
+	return right;
+}
+
+/* A new root above the old one. */
+static int index_grow(struct index *index, struct index_path *path)
+{
+	struct node *root = node_new(index->root->level + 1);
+
+	if (!root)
+		return -ENOMEM;
+	BUG_ON(path->depth == INDEX_DEPTH_MAX);
+	root->n = 1;
+	root->key[0] = index->root->key[0];
+	node_renew(root);
+	inner_of(root)->child[0] = index->root;
+	inner_refresh(inner_of(root), 0);
+	index->root = root;
+	path->node[path->depth] = root;
+	path->at[path->depth] = 0;
+	path->depth++;
+	return 0;
+}
+
+/*
+ * Makes sure that the node at @level of @path is not full: splits it, its parents
+ * first, and turns the path to the half where the newcomer belongs.
+ */
+static int path_make_room(struct index *index, struct index_path *path, unsigned int level)
+{
+	struct node *node = path->node[level], *right;
+	unsigned int at;
+	struct inner *up;
+	int r;
+
+	if (node->n < NODE_MAX)
+		return 0;
+	r = level + 1 == path->depth ? index_grow(index, path) :
+	    path_make_room(index, path, level + 1);
+	if (r)
+		return r;
+	right = node_split(node, path->at[level]);
+	if (!right)
+		return -ENOMEM;
+	up = inner_of(path->node[level + 1]);
+	at = path->at[level + 1];
+	node_open(&up->node, at + 1);
+	up->child[at + 1] = right;
+	inner_refresh(up, at);
+	inner_refresh(up, at + 1);
+	/* a right half that is still empty gets its first key with the newcomer */
+	up->node.key[at + 1] = right->n ? right->key[0] : node->key[node->n - 1];
+	node_renew(&up->node);
+	if (path->at[level] < node->n)
+		return 0;
+	path->node[level] = right;
+	path->at[level] -= node->n;
+	path->at[level + 1]++;
+	return 0;
+}
+
+int index_insert(struct index *index, struct index_path *path, struct key *key)
+{
+	struct node *leaf;
+	unsigned int at;
+	int r;
+
+	BUG_ON(path->exact);
+	r = path_make_room(index, path, 0);
+	if (r)
+		return r;
+	leaf = path->node[0];
+	at = path->at[0];
+	node_open(leaf, at);
+	leaf->key[at] = key;
+	if (leaf->n == 1)
+		node_renew(leaf);
+	else
+		node_set_key(leaf, at, key);
+	if (key_live(key))
+		leaf->live |= bit(at);
+	if (key_stale(key))
+		leaf->stale |= bit(at);
+	path->exact = true;
+	path_account(path, key_live(key), key->mod, key_stale(key));
+	if (!at)
+		path_first_key(path, 0);
+	index->keys++;
+	index->live += key_live(key);
+	return 0;
+}
+
+void index_changed(struct index *index, struct index_path *path, bool was_live)
+{
+	struct node *leaf = path->node[0];
+	unsigned int at = path->at[0];
+	const struct key *key = leaf->key[at];
+	int64_t delta = (int64_t)key_live(key) - (int64_t)was_live;
+
+	BUG_ON(!path->exact);
+	leaf->live &= ~bit(at);
+	if (key_live(key))
+		leaf->live |= bit(at);
+	if (key_stale(key))
+		leaf->stale |= bit(at);
+	path_account(path, delta, key->mod, key_stale(key));
+	index->live += delta;
+}
+
+void index_settled(struct index *index, struct index_path *path)
+{
+	BUG_ON(!path->exact);
+	if (key_stale(path->node[0]->key[path->at[0]]))
+		return;
+	path->node[0]->stale &= ~bit(path->at[0]);
+	for (unsigned int l = 1; l < path->depth && !path->node[l - 1]->stale; l++)
+		path->node[l]->stale &= ~bit(path->at[l]);
+}
+
+/* Merges child @i + 1 into child @i where both fit well into one. */
+static void inner_merge(struct inner *up, unsigned int i)
+{
+	struct node *left, *right;
+
+	if (i + 1 >= up->node.n)
+		return;
+	left = up->child[i];
+	right = up->child[i + 1];
+	if (left->n + right->n > NODE_MERGED_MAX)
+		return;
+	node_append(left, right, 0, right->n);
+	node_renew(left);
+	free(right);
+	node_close(&up->node, i + 1);
+	inner_refresh(up, i);
+	if (left->n)
+		node_set_key(&up->node, i, left->key[0]);
+}
+
+/* Mends the levels above a leaf that lost a key. */
+static void path_shrink(struct index *index, struct index_path *path)
+{
+	for (unsigned int l = 1; l < path->depth; l++) {
+		struct inner *up = inner_of(path->node[l]);
+		struct node *node = up->child[path->at[l]];
+		unsigned int at = path->at[l];
+
+		if (!node->n) {
+			free(node);
+			node_close(&up->node, at);
+		} else {
+			inner_refresh(up, at);
+			node_set_key(&up->node, at, node->key[0]);
+			if (node->n < NODE_MERGE)
+				inner_merge(up, at ? at - 1 : 0);
+		}
+	}
+	while (index->root->level && index->root->n <= 1) {
+		struct node *root = index->root;
+
+		index->root = root->n ? inner_of(root)->child[0] : node_new(0);
+		BUG_ON(!index->root);
+		free(root);
+	}
+}
+
+void index_remove(struct index *index, struct index_path *path)
+{
+	struct node *leaf = path->node[0];
+	struct key *key = leaf->key[path->at[0]];
+
+	BUG_ON(!path->exact || key_live(key));
+	node_close(leaf, path->at[0]);
+	path_shrink(index, path);
+	index->keys--;
+	key_free(key);
+}

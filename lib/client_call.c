@@ -15,9 +15,7 @@ struct client_call {
 	struct grpc_client_call *grpc;
 	const struct client_method *method;
 	struct blob *request;
-	struct pb_arena arena;		/* of response */
-	ProtobufCMessage *response;
-	int response_error;		/* of unpacking it */
+	struct blob *response;		/* as it came; decoded when the status says OK */
 	uint64_t deadline;
 	client_done_fn *done;
 	void *user;
@@ -26,8 +24,8 @@ struct client_call {
 static void call_free(struct client_call *call)
 {
 	list_del(&call->node);
-	pb_arena_release(&call->arena);
 	blob_put(call->request);
+	blob_put(call->response);
 	free(call);
 }
 
@@ -48,12 +46,11 @@ static bool code_leaves_doubt(enum grpc_code code)
 }
 
 /* @sent: the request left, so that the server may have handled it. */
-static void call_finish(struct client_call *call, enum grpc_code code, const char *text, bool sent)
+static void call_fail(struct client_call *call, enum grpc_code code, const char *text, bool sent)
 {
 	struct client_result result = {
 		.code = code,
-		.text = code == GRPC_OK ? "" : text,
-		.response = code == GRPC_OK ? call->response : NULL,
+		.text = text,
 		.unknown = sent && call->method->kind == CLIENT_WRITE && code_leaves_doubt(code),
 	};
 
@@ -62,14 +59,33 @@ static void call_finish(struct client_call *call, enum grpc_code code, const cha
 	call_free(call);
 }
 
+static void call_succeed(struct client_call *call)
+{
+	struct client_result result = { .code = GRPC_OK, .text = "" };
+	struct pb_arena arena;
+	ProtobufCMessage *response;
+
+	pb_arena_init(&arena);
+	if (!call->response) {
+		call_fail(call, GRPC_INTERNAL, "there is no response", true);
+	} else if (pb_unpack(call->method->response, blob_slice(call->response), &arena,
+			     &response)) {
+		call_fail(call, GRPC_INTERNAL, "the response could not be decoded", true);
+	} else {
+		result.response = response;
+		list_del(&call->node);
+		call->done(call->user, &result);
+		call_free(call);
+	}
+	pb_arena_release(&arena);
+}
+
 static void call_message(struct grpc_client_call *grpc, struct slice message)
 {
 	struct client_call *call = grpc_client_call_user(grpc);
 
-	if (call->response || call->response_error)
-		return;
-	call->response_error = pb_unpack(call->method->response, message, &call->arena,
-					 &call->response);
+	if (!call->response)
+		call->response = blob_copy(message);
 }
 
 static void call_wait(struct client_call *call)
@@ -87,20 +103,19 @@ static void call_done(struct grpc_client_call *grpc, enum grpc_code code, const 
 	bool handled = !grpc_client_call_unprocessed(grpc);
 
 	call->grpc = NULL;
-	if (code == GRPC_OK && (call->response_error || !call->response)) {
-		code = GRPC_INTERNAL;
-		text = call->response ? "the response could not be decoded" : "no response";
-	}
-	if (code == GRPC_UNAVAILABLE) {
+	if (code != GRPC_UNAVAILABLE) {
+		client_conn_worked(call->conn);
+	} else {
 		client_conn_retire(call->conn, text);
 		if (call->method->kind == CLIENT_READ || !handled) {
 			call_wait(call);
 			return;
 		}
-	} else {
-		client_conn_worked(call->conn);
 	}
-	call_finish(call, code, text, handled);
+	if (code == GRPC_OK)
+		call_succeed(call);
+	else
+		call_fail(call, code, text, handled);
 }
 
 /* Negative errno where it could not be sent; then nothing has changed. */
@@ -170,7 +185,7 @@ static void calls_expire(struct client *client, uint64_t now)
 			grpc_client_call_cancel(call->grpc);
 			call->grpc = NULL;
 		}
-		call_finish(call, GRPC_DEADLINE_EXCEEDED, "context deadline exceeded", sent);
+		call_fail(call, GRPC_DEADLINE_EXCEEDED, "context deadline exceeded", sent);
 	}
 }
 
@@ -182,7 +197,7 @@ void client_calls_tick(struct client *client, uint64_t now)
 		int err = call_send(call, client->conn, now);
 
 		if (err == -ENOMEM)
-			call_finish(call, GRPC_RESOURCE_EXHAUSTED, strerror(-err), false);
+			call_fail(call, GRPC_RESOURCE_EXHAUSTED, strerror(-err), false);
 		else if (err)
 			client_conn_retire(client->conn, strerror(-err));
 	}
@@ -198,7 +213,6 @@ static struct client_call *call_new(struct client *client, const struct client_m
 	call->client = client;
 	call->method = method;
 	list_init(&call->node);
-	pb_arena_init(&call->arena);
 	call->request = pb_pack_blob(request);
 	if (call->request)
 		return call;

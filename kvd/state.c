@@ -244,15 +244,16 @@ static int apply_put(struct state *state, struct request *request)
 	const Etcdserverpb__PutRequest *r = (const void *)request->message;
 	struct op_args args = { state, &request->fetch, mvcc_revision(state->store), false };
 	bool room = state_has_room(state, put_cost(r));
-	int err = op_check_put(&args, r, &request->error);
+	int err;
 
-	if (err || request->error)
-		return err;
+	/* checked inside, so that what the check read is still in memory for the put */
 	mvcc_begin(state->store);
-	err = op_put(&args, r, &request->result);
+	err = op_check_put(&args, r, &request->error);
+	if (!err && !request->error)
+		err = op_put(&args, r, &request->result);
 	mvcc_end(state->store);
 	/* as etcd: it is applied all the same, so that members do not part ways */
-	if (!err && !room)
+	if (!err && !request->error && !room)
 		request->error = &status_no_space;
 	return err;
 }
@@ -261,17 +262,8 @@ static int apply_delete(struct state *state, struct request *request)
 {
 	const Etcdserverpb__DeleteRangeRequest *r = (const void *)request->message;
 	struct op_args args = { state, &request->fetch, mvcc_revision(state->store), false };
-	struct mvcc_read read = { .range = { pb_bytes(r->key), pb_bytes(r->range_end) } };
-	struct mvcc_result warm;
-	int err = 0;
+	int err;
 
-	if (r->prev_kv) {
-		mvcc_result_init(&warm);
-		err = mvcc_range(state->store, &read, &request->fetch, &warm);
-		mvcc_result_release(&warm);
-	}
-	if (err)
-		return err;
 	mvcc_begin(state->store);
 	err = op_delete(&args, r, &request->result);
 	mvcc_end(state->store);

@@ -322,15 +322,14 @@ static int run_txn(struct txn_run *run, const Etcdserverpb__TxnRequest *txn,
 static int run_all(struct txn_run *run, const Etcdserverpb__TxnRequest *txn,
 		   struct op_result *out)
 {
-	struct mvcc *store = run->args.state->store;
-	int err;
+	int err = evaluate(run, txn);
 
+	if (!err)
+		err = check_txn(run, txn);
+	if (err || run->error)
+		return err;
 	run->at = 0;
-	if (run->writes)
-		mvcc_begin(store);
 	err = run_txn(run, txn, out);
-	if (run->writes)
-		mvcc_end(store);
 	/* what was checked and warmed cannot fail or be cold once writing has begun */
 	BUG_ON(run->writes && (err > 0 || run->error));
 	out->revision = run->args.revision + run->args.changed;
@@ -347,10 +346,12 @@ int state_txn(struct state *state, struct request *request)
 	};
 	int err;
 
-	if ((err = evaluate(&run, txn)) || (err = check_txn(&run, txn)))
-		return err;
-	if (!run.error)
-		err = run_all(&run, txn, &request->result);
+	/* open from the first compare on: no value leaves memory until the end */
+	if (run.writes)
+		mvcc_begin(state->store);
+	err = run_all(&run, txn, &request->result);
+	if (run.writes)
+		mvcc_end(state->store);
 	if (err > 0 || run.error) {
 		op_result_release(&request->result);
 		mvcc_result_init(&request->result.kvs);

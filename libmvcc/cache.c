@@ -40,12 +40,18 @@ static size_t pinned_bytes(const struct mvcc *store)
 	return store->pending->bytes + (store->out ? store->out->bytes : 0);
 }
 
-/* Goes round twice at most: once to take the marks away, once to take the values. */
+/*
+ * Goes round twice at most: once to take the marks away, once to take the values.
+ * Nothing leaves while a transaction is open: what it has made sure to be in memory
+ * is still there when it writes.
+ */
 void cache_trim(struct mvcc *store)
 {
 	struct cache *c = &store->cache;
 	size_t limit = c->limit + pinned_bytes(store);
 
+	if (store->txn.open)
+		return;
 	for (size_t steps = 2 * c->n; steps && c->bytes > limit; steps--) {
 		struct key *key;
 

@@ -81,7 +81,7 @@ include $(wildcard libraft/Kbuild libmvcc/Kbuild lib/Kbuild kvd/Kbuild etcfs/Kbu
 protos   := $(wildcard lib/proto/*.proto)
 proto_c  := $(protos:%.proto=$(O)/%.pb-c.c)
 proto_h  := $(protos:%.proto=$(O)/%.pb-c.h)
-obj      = $(patsubst %.c,$(O)/%.o,$(1))
+obj      = $(patsubst %.c,$(O)/obj/%.o,$(1))
 o_raft   := $(call obj,$(addprefix libraft/,$(objs-raft)))
 o_mvcc   := $(call obj,$(addprefix libmvcc/,$(objs-mvcc)))
 o_lib    := $(call obj,$(addprefix lib/,$(objs-lib))) $(proto_c:.c=.o)
@@ -108,7 +108,7 @@ $(O)/.flags: FORCE
 .PHONY: FORCE
 FORCE:
 
-$(O)/%.o: %.c $(O)/.flags | $(proto_h)
+$(O)/obj/%.o: %.c $(O)/.flags | $(proto_h)
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) $(CPPFLAGS) -include include/banned.h -MMD -MP -c -o $@ $<
@@ -132,19 +132,20 @@ $(O)/libraft.a: $(o_raft) ; $(archive)
 $(O)/libmvcc.a: $(o_mvcc) ; $(archive)
 $(O)/lib.a: $(o_lib) ; $(archive)
 # The daemon without its main(): what the simulator and the unit tests link.
-$(O)/kvd.a: $(filter-out $(O)/kvd/main.o,$(o_kvd)) ; $(archive)
-$(O)/etcfs.a: $(filter-out $(O)/etcfs/main.o,$(o_etcfs)) ; $(archive)
-$(O)/ctl.a: $(filter-out $(O)/ctl/main.o,$(o_ctl)) ; $(archive)
+$(O)/kvd.a: $(filter-out $(O)/obj/kvd/main.o,$(o_kvd)) ; $(archive)
+$(O)/etcfs.a: $(filter-out $(O)/obj/etcfs/main.o,$(o_etcfs)) ; $(archive)
+$(O)/ctl.a: $(filter-out $(O)/obj/ctl/main.o,$(o_ctl)) ; $(archive)
 
 define link
 	$(call say,LD,$@)
+	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o %.a,$^)
 endef
-$(O)/kvd: $(O)/kvd/main.o $(O)/kvd.a $(O)/libraft.a $(O)/libmvcc.a $(O)/lib.a
+$(O)/kvd: $(O)/obj/kvd/main.o $(O)/kvd.a $(O)/libraft.a $(O)/libmvcc.a $(O)/lib.a
 	$(link) $(LIBS_KVD)
-$(O)/etcfs: $(O)/etcfs/main.o $(O)/etcfs.a $(O)/lib.a
+$(O)/etcfs: $(O)/obj/etcfs/main.o $(O)/etcfs.a $(O)/lib.a
 	$(link) $(LIBS_FUSE)
-$(O)/kvctl: $(O)/ctl/main.o $(O)/ctl.a $(O)/lib.a
+$(O)/kvctl: $(O)/obj/ctl/main.o $(O)/ctl.a $(O)/lib.a
 	$(link) $(LIBS_CTL)
 
 # --- tests: tests/unit/X.c is the program $(O)/tests/unit/X ------------------
@@ -153,15 +154,15 @@ $(O)/kvctl: $(O)/ctl/main.o $(O)/ctl.a $(O)/lib.a
 # the mount or the CLI without its main).
 
 units := $(patsubst %.c,$(O)/%,$(wildcard tests/unit/*.c))
-$(O)/tests/unit/%: $(O)/tests/unit/%.o $(O)/libraft.a $(O)/libmvcc.a $(O)/lib.a
+$(O)/tests/unit/%: $(O)/obj/tests/unit/%.o $(O)/libraft.a $(O)/libmvcc.a $(O)/lib.a
 	$(link) $(LIBS_KVD) -lcmocka
-$(addprefix $(O)/tests/unit/,$(kvd_tests)): $(O)/tests/unit/%: $(O)/tests/unit/%.o \
+$(addprefix $(O)/tests/unit/,$(kvd_tests)): $(O)/tests/unit/%: $(O)/obj/tests/unit/%.o \
 		$(O)/kvd.a $(O)/libraft.a $(O)/libmvcc.a $(O)/lib.a
 	$(link) $(LIBS_KVD) -lcmocka
-$(addprefix $(O)/tests/unit/,$(etcfs_tests)): $(O)/tests/unit/%: $(O)/tests/unit/%.o \
+$(addprefix $(O)/tests/unit/,$(etcfs_tests)): $(O)/tests/unit/%: $(O)/obj/tests/unit/%.o \
 		$(O)/etcfs.a $(O)/lib.a
 	$(link) $(LIBS_FUSE) -lcmocka
-$(addprefix $(O)/tests/unit/,$(ctl_tests)): $(O)/tests/unit/%: $(O)/tests/unit/%.o \
+$(addprefix $(O)/tests/unit/,$(ctl_tests)): $(O)/tests/unit/%: $(O)/obj/tests/unit/%.o \
 		$(O)/ctl.a $(O)/lib.a
 	$(link) $(LIBS_CTL) -lcmocka
 

@@ -274,10 +274,12 @@ int cluster_load(struct cluster *cluster, struct slice record)
 	return err > 0 ? -EBADMSG : err;
 }
 
-/* The member that the context of an add describes: etcd's JSON. */
+/* The member that the context of an add describes: etcd's JSON. Its numbers are ids,
+ * which may be beyond a signed integer; they are not needed, the entry has them too. */
 static int set_from_context(struct member *m, ProtobufCBinaryData context)
 {
-	json_t *root = json_loadb((const char *)context.data, context.len, 0, NULL);
+	json_t *root = json_loadb((const char *)context.data, context.len,
+				  JSON_DECODE_INT_AS_REAL, NULL);
 	json_t *urls = json_object_get(root, "peerURLs"), *url;
 	const char *name = json_string_value(json_object_get(root, "name"));
 	size_t i;

@@ -284,12 +284,35 @@ int handle_vote_request(struct raft *raft, struct raft_update *up, const struct 
 	};
 
 	BUG_ON(!pre && m->term != raft->term);
+	/* See learn_commit(). */
+	if (!granted && !conf_is_voter(&raft->conf, raft->id) && raft->log.commit) {
+		reply.index = raft->log.commit;
+		BUG_ON(!log_term(&raft->log, reply.index, &reply.log_term));
+	}
 	if (granted && !pre) {
 		BUG_ON(raft->role == RAFT_LEADER || raft->role == RAFT_CANDIDATE);
 		raft->election_elapsed = 0;
 		raft->vote = m->from;
 	}
 	return raft_send(raft, up, &reply);
+}
+
+/*
+ * A candidate may still need the votes of members that are voters no more, since its
+ * configuration is the one it has applied; and those may refuse, because they have
+ * entries that it lacks, and stand for nothing themselves. So that the group does not
+ * wait for ever, such a refusal says what is committed: if the candidate has that
+ * entry, it has everything before it as well (thesis 3.5, log matching), and with it
+ * the configuration that makes the refusal irrelevant. raftpb leaves these fields of a
+ * vote's response unused; etcd's members ignore them.
+ */
+static void learn_commit(struct raft *raft, const struct raft_message *m)
+{
+	if (!m->reject || raft->role == RAFT_LEADER || !m->index)
+		return;
+	if (log_matches(&raft->log, m->index, m->log_term))
+		raft_commit_to(raft, m->index);
+	BUG_ON(raft->log.commit > raft->log.last);
 }
 
 int handle_vote_response(struct raft *raft, struct raft_update *up,
@@ -299,6 +322,7 @@ int handle_vote_response(struct raft *raft, struct raft_update *up,
 	bool pre = m->type == RAFT_MSG_PRE_VOTE_RESP;
 
 	BUG_ON(m->term < raft->term);
+	learn_commit(raft, m);
 	if (raft->role != (pre ? RAFT_PRE_CANDIDATE : RAFT_CANDIDATE) || !pr)
 		return 0;
 	/* A grant must be about the term this member asked for now. */

@@ -98,12 +98,15 @@ static bool changes_nothing(const struct raft *raft, const struct raft_conf_chan
 }
 
 int raft_conf_applied(struct raft *raft, struct raft_update *up,
-		      const struct raft_conf_change *change)
+		      const struct raft_event *event)
 {
+	const struct raft_conf_change *change = event->conf_change;
 	struct raft_conf_state conf;
 	int ret;
 
 	BUG_ON(change && change->n_changes && !change->changes);
+	BUG_ON(event->index > raft->log.handed);
+	raft->conf_index = MAX(raft->conf_index, event->index);
 	if (changes_nothing(raft, change))
 		return 0;
 	ret = conf_change_apply(&raft->conf, change, &conf);

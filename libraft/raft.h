@@ -26,17 +26,44 @@
  *	}
  *
  * 1, 2 and 4 may run side by side, and several updates may be on their way to
- * disk at once; RAFT_STORED events come in the order of the updates. Followers are
- * sent entries while the leader's own sync is under way; a member counts itself
- * only after its own RAFT_STORED. Only entries that are durable locally are handed
- * out in committed.
+ * disk at once. Followers are sent entries while the leader's own sync is under way;
+ * a member counts itself only after its own RAFT_STORED. Only entries that are
+ * durable locally are handed out in committed, and no more than max_committed_bytes
+ * of them before RAFT_APPLIED says that earlier ones are done.
+ *
+ * Every update with entries or a snapshot gets one RAFT_STORED, in the order of the
+ * updates; of one with a snapshot alone, with the snapshot's index and term. What is
+ * in after_store waits for all earlier updates as well as for its own, also where its
+ * own has nothing to store. (A candidate's requests for votes are there: they say that
+ * it has voted for itself.)
+ *
+ * Configuration changes. The payload of such an entry is a raftpb.ConfChange or
+ * ConfChangeV2; the caller decodes it. When it applies one it steps RAFT_CONF_APPLIED
+ * with the entry's index, then RAFT_APPLIED as for any entry. A change that the caller
+ * refuses is stepped with no changes outside a joint configuration, or at any time with
+ * conf_change NULL or with every node_id 0: nothing happens then. No changes while the
+ * configuration is joint: it is left. -EINVAL, and the configuration stays, where the
+ * change is not allowed (it would remove the last voter, or change two voters without
+ * a joint configuration); it is then so on every member.
+ *
+ * Reads. An id comes back in update.reads at most once. Reads that wait when a leader
+ * loses its role, and those whose messages are lost, are forgotten: when there is no
+ * answer, ask again with another id, never with the same.
+ *
+ * Snapshots. RAFT_MSG_SNAP names what raft knows to be applied; the caller sends its
+ * own store at that index or a later one, puts that one's index, term and
+ * configuration into the message, and reports how it went with RAFT_SNAPSHOT_SENT or
+ * RAFT_SNAPSHOT_FAILED. The receiver steps the message when it has all bytes;
+ * update.snapshot says to install them. Entries still being applied from earlier
+ * updates are part of it.
  *
  * Ownership. Payloads are blobs (include/blob.h). An entry in an event is borrowed:
  * raft takes a reference of its own to what it keeps. The arrays in an update
  * belong to the update, and each entry and message in them holds its own reference
  * to its payload; they live until raft_update_clear(). A caller that needs them
  * longer (the log thread) moves the array out: take the pointer, set it and its
- * count to zero, later raft_entries_free() / raft_messages_free().
+ * count to zero, later raft_entries_free() / raft_messages_free(). Entries are moved
+ * out in the same turn in which the update is cleared, not before.
  *
  * Errors. Negative errno: -ENOMEM (the raft is then unusable: end the process).
  * Outcomes of a proposal or a read are positive, enum raft_outcome. A message from
@@ -169,7 +196,7 @@ enum raft_event_type {
 	RAFT_READ,		/* id: a linearizable read waits; answered in update.reads */
 	RAFT_STORED,		/* index, term: the append that ended there is durable */
 	RAFT_APPLIED,		/* index: applied up to here */
-	RAFT_CONF_APPLIED,	/* conf_change: a committed change takes effect now */
+	RAFT_CONF_APPLIED,	/* conf_change, index: a committed change takes effect now */
 	RAFT_COMPACT,		/* index: entries at and below may be forgotten */
 	RAFT_TRANSFER,		/* id: that member should lead */
 	RAFT_UNREACHABLE,	/* id: a message to that member was lost */
@@ -184,8 +211,7 @@ struct raft_event {
 	const struct raft_message *message;
 	const struct raft_entry *entries;
 	size_t n_entries;
-	const struct raft_conf_change *conf_change;	/* of RAFT_CONF_APPLIED; no
-							   changes: refused, skip */
+	const struct raft_conf_change *conf_change;	/* of RAFT_CONF_APPLIED */
 };
 
 struct raft_update {
@@ -215,7 +241,8 @@ struct raft_config {
 	size_t max_message_bytes;	/* payload of one RAFT_MSG_APP */
 	size_t max_inflight;		/* messages on their way to one follower */
 	uint64_t max_uncommitted_bytes;	/* 0: no limit */
-	uint64_t max_committed_bytes;	/* payload handed out per update; 0: no limit */
+	uint64_t max_committed_bytes;	/* payload handed out and not yet RAFT_APPLIED;
+					   one entry always is; 0: no limit */
 
 	/* What was found on disk: all zero on a new member. */
 	struct raft_hard_state hard_state;

@@ -182,6 +182,7 @@ struct raft {
 	enum raft_role role;
 	struct raft_log log;
 	struct raft_conf_state conf;
+	uint64_t conf_index;		/* of the entry that made conf, where that is known */
 	struct raft_progress *progress;	/* sorted by id */
 	size_t n_progress, cap_progress;
 
@@ -277,7 +278,7 @@ int transfer_caught_up(struct raft *raft, struct raft_update *up, struct raft_pr
 /* member.c: the configuration in force */
 int raft_conf_switch(struct raft *raft, struct raft_conf_state *conf);
 int raft_conf_applied(struct raft *raft, struct raft_update *up,
-		      const struct raft_conf_change *change);
+		      const struct raft_event *event);
 bool conf_change_is_refused(const struct raft *raft, const struct raft_entry *e);
 int raft_auto_leave(struct raft *raft, struct raft_update *up);
 uint64_t raft_quorum_index(const struct raft *raft, quorum_acked_fn *acked);

@@ -32,7 +32,11 @@ int snapshot_meta_copy(const struct raft_snapshot_meta *from, struct raft_snapsh
 
 int send_snapshot(struct raft *raft, struct raft_update *up, struct raft_progress *pr)
 {
-	struct raft_snapshot_meta meta = { .index = raft->log.applied, .conf = raft->conf };
+	/* The entry of the configuration is being applied, if it is not yet. */
+	struct raft_snapshot_meta meta = {
+		.index = MAX(raft->log.applied, raft->conf_index),
+		.conf = raft->conf,
+	};
 	struct raft_message m = { .type = RAFT_MSG_SNAP, .to = pr->id, .term = raft->term };
 	int ret;
 

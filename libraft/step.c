@@ -205,7 +205,7 @@ static int step(struct raft *raft, const struct raft_event *event, struct raft_u
 		log_applied(&raft->log, event->index);
 		return raft_auto_leave(raft, up);
 	case RAFT_CONF_APPLIED:
-		return raft_conf_applied(raft, up, event->conf_change);
+		return raft_conf_applied(raft, up, event);
 	case RAFT_COMPACT:
 		log_compact(&raft->log, event->index);
 		return 0;

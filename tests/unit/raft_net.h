@@ -53,6 +53,9 @@ struct net_node {
 	struct raft_config config;
 	struct net_disk disk;
 	struct net_write *writes, **writes_end;
+	struct raft_entry *committed;	/* to be applied, in this order */
+	size_t n_committed;
+	bool applying;
 	struct raft_read *reads;	/* answered and not looked at yet */
 	size_t n_reads;
 };
@@ -69,6 +72,7 @@ struct net {
 		struct blob *payload;
 	} applied[NET_INDEXES];		/* what the first member to apply it found */
 	uint64_t commit;		/* the highest anywhere */
+	uint64_t snapshots;		/* installed */
 	uint64_t read_floor[NET_READS];	/* commit when read id was asked */
 };
 
@@ -91,6 +95,21 @@ static inline struct blob *net_conf_blob(enum raft_conf_change_type type, uint64
 	memcpy(q, single, (size_t)(p - single));
 	q += p - single;
 	return blob_copy(slice_of(bytes, (size_t)(q - bytes)));
+}
+
+/* The same of two changes: it goes through a joint configuration. */
+static inline struct blob *net_conf_blob2(enum raft_conf_change_type type, uint64_t id,
+					  enum raft_conf_change_type type2, uint64_t id2)
+{
+	struct blob *a = net_conf_blob(type, id), *b = net_conf_blob(type2, id2);
+	struct blob *both = blob_new((size_t)a->len + b->len);
+
+	assert_non_null(both);
+	memcpy(both->data, a->data, a->len);
+	memcpy(both->data + a->len, b->data, b->len);
+	blob_put(a);
+	blob_put(b);
+	return both;
 }
 
 static inline size_t net_conf_decode(const struct blob *b, struct raft_conf_single *out, size_t max)
@@ -140,7 +159,8 @@ static inline void net_send(struct net *net, struct raft_message *messages, size
 		struct raft_message *m = &messages[i];
 
 		assert_true(m->to && m->to < NET_NODES && m->from);
-		if (net->cut[m->from][m->to])
+		/* Of a snapshot its sender learns whether it arrived: see net_lose(). */
+		if (net->cut[m->from][m->to] && m->type != RAFT_MSG_SNAP)
 			net_message_drop(m);
 		else
 			net_bag_add(net, m);
@@ -154,7 +174,11 @@ static inline void net_apply(struct net *net, uint64_t id, const struct raft_ent
 	struct net_node *node = &net->node[id];
 	struct raft_conf_single singles[8];
 	struct raft_conf_change change = { .changes = singles };
-	struct raft_event ev = { .type = RAFT_CONF_APPLIED, .conf_change = &change };
+	struct raft_event ev = {
+		.type = RAFT_CONF_APPLIED,
+		.index = e->index,
+		.conf_change = &change,
+	};
 
 	assert_true(e->index < NET_INDEXES);
 	assert_int_equal(e->index, node->disk.applied + 1);
@@ -171,7 +195,6 @@ static inline void net_apply(struct net *net, uint64_t id, const struct raft_ent
 	node->disk.applied = e->index;
 	if (e->type != RAFT_ENTRY_NORMAL) {
 		change.n_changes = net_conf_decode(e->payload, singles, ARRAY_SIZE(singles));
-		/* In the tests several changes at once are left by themselves. */
 		assert_int_equal(net_step(net, id, &ev), 0);
 		raft_conf_state_release(&node->disk.snapshot.conf);
 		assert_int_equal(raft_conf_state(node->raft, &node->disk.snapshot.conf), 0);
@@ -235,6 +258,7 @@ static inline bool net_write_done(struct net *net, uint64_t id)
 		return false;
 	w = net_write_take(node);
 	if (w->snapshot) {
+		net->snapshots++;
 		ev.index = w->snapshot->index;
 		ev.term = w->snapshot->term;
 	}
@@ -310,13 +334,49 @@ static inline void net_take_reads(struct net *net, struct net_node *node)
 	}
 }
 
+static inline void net_take_committed(struct net_node *node)
+{
+	struct raft_update *up = &node->up;
+	size_t n = node->n_committed + up->n_committed;
+
+	if (!up->n_committed)
+		return;
+	node->committed = realloc(node->committed, n * sizeof(*node->committed));
+	assert_non_null(node->committed);
+	memcpy(node->committed + node->n_committed, up->committed,
+	       up->n_committed * sizeof(*up->committed));
+	node->n_committed = n;
+	up->n_committed = 0;
+}
+
+/* Applies what is committed, also what becomes so by what is applied. */
+static inline void net_apply_all(struct net *net, uint64_t id)
+{
+	struct net_node *node = &net->node[id];
+
+	if (node->applying)
+		return;
+	node->applying = true;
+	while (node->n_committed) {
+		struct raft_event ev = { .type = RAFT_APPLIED };
+		struct raft_entry *batch = node->committed;
+		size_t n = node->n_committed;
+
+		node->committed = NULL;
+		node->n_committed = 0;
+		for (size_t i = 0; i < n; i++)
+			net_apply(net, id, &batch[i]);
+		ev.index = batch[n - 1].index;
+		raft_entries_free(batch, n);
+		assert_int_equal(net_step(net, id, &ev), 0);
+	}
+	node->applying = false;
+}
+
 /* Does what the update of @id asks for. */
 static inline void net_update(struct net *net, uint64_t id)
 {
 	struct net_node *node = &net->node[id];
-	struct raft_event ev = { .type = RAFT_APPLIED };
-	struct raft_entry *committed = node->up.committed;
-	size_t n = node->up.n_committed;
 
 	if (!raft_update_pending(&node->up))
 		return;
@@ -326,16 +386,9 @@ static inline void net_update(struct net *net, uint64_t id)
 	if (node->up.n_entries || node->up.n_after_store || node->up.snapshot ||
 	    node->up.hard_state_changed)
 		net_write_add(node);
-	node->up.committed = NULL;
-	node->up.n_committed = 0;
+	net_take_committed(node);
 	raft_update_clear(&node->up);
-	for (size_t i = 0; i < n; i++) {
-		net_apply(net, id, &committed[i]);
-		ev.index = committed[i].index;
-	}
-	raft_entries_free(committed, n);
-	if (n)
-		assert_int_equal(net_step(net, id, &ev), 0);
+	net_apply_all(net, id);
 	while (!net->slow_disk && net_write_done(net, id))
 		;
 }
@@ -483,15 +536,48 @@ static inline int net_read(struct net *net, uint64_t id, uint64_t read)
 	return net_step(net, id, &ev);
 }
 
+static inline struct raft_message net_take(struct net *net, size_t i)
+{
+	struct raft_message m = net->bag[i];
+
+	memmove(net->bag + i, net->bag + i + 1, (--net->n_bag - i) * sizeof(m));
+	return m;
+}
+
+/* What the transport tells the sender of a snapshot. */
+static inline void net_report(struct net *net, const struct raft_message *m, bool arrived)
+{
+	struct raft_event ev = {
+		.type = arrived ? RAFT_SNAPSHOT_SENT : RAFT_SNAPSHOT_FAILED,
+		.id = m->to,
+	};
+
+	if (m->type == RAFT_MSG_SNAP && net->node[m->from].raft)
+		assert_int_equal(net_step(net, m->from, &ev), 0);
+}
+
+/* Message @i does not arrive. */
+static inline void net_lose(struct net *net, size_t i)
+{
+	struct raft_message m = net_take(net, i);
+
+	net_report(net, &m, false);
+	net_message_drop(&m);
+}
+
 /* Takes message @i out of the bag and hands it to whom it is for. */
 static inline void net_deliver(struct net *net, size_t i)
 {
-	struct raft_message m = net->bag[i];
+	struct raft_message m;
 	struct raft_event ev = { .type = RAFT_RECEIVE, .message = &m };
 
-	memmove(net->bag + i, net->bag + i + 1, (--net->n_bag - i) * sizeof(m));
-	if (net->node[m.to].raft && !net->cut[m.from][m.to])
-		assert_int_equal(net_step(net, m.to, &ev), 0);
+	if (!net->node[net->bag[i].to].raft || net->cut[net->bag[i].from][net->bag[i].to]) {
+		net_lose(net, i);
+		return;
+	}
+	m = net_take(net, i);
+	assert_int_equal(net_step(net, m.to, &ev), 0);
+	net_report(net, &m, true);
 	net_message_drop(&m);
 }
 
@@ -502,6 +588,47 @@ static inline void net_settle(struct net *net)
 		assert_true(n < 100000);
 		net_deliver(net, 0);
 	}
+}
+
+/* A message that shares the payloads of @m. */
+static inline void net_duplicate(struct net *net, size_t i)
+{
+	struct raft_message m = net->bag[i];
+	struct raft_snapshot_meta *s = m.snapshot;
+	size_t bytes = m.n_entries * sizeof(*m.entries);
+
+	if (s)
+		return;
+	if (m.context)
+		blob_get(m.context);
+	if (m.n_entries) {
+		m.entries = malloc(bytes);
+		assert_non_null(m.entries);
+		memcpy(m.entries, net->bag[i].entries, bytes);
+	}
+	for (size_t k = 0; k < m.n_entries; k++)
+		if (m.entries[k].payload)
+			blob_get(m.entries[k].payload);
+	net_bag_add(net, &m);
+}
+
+/* The store of @id holds everything up to @index: the log before may go. */
+static inline void net_compact(struct net *net, uint64_t id, uint64_t index)
+{
+	struct net_disk *disk = &net->node[id].disk;
+	struct raft_event ev = { .type = RAFT_COMPACT, .index = index };
+	size_t n = index - disk->snapshot.index;
+
+	assert_true(index <= disk->applied && n <= disk->n_entries);
+	if (!n)
+		return;
+	disk->snapshot.index = index;
+	disk->snapshot.term = disk->entries[n - 1].term;
+	for (size_t i = 0; i < n; i++)
+		blob_put(disk->entries[i].payload);
+	disk->n_entries -= n;
+	memmove(disk->entries, disk->entries + n, disk->n_entries * sizeof(*disk->entries));
+	assert_int_equal(net_step(net, id, &ev), 0);
 }
 
 static inline void net_tick(struct net *net, uint64_t id, size_t n)

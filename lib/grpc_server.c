@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The server: listeners, connections, shutdown. What happens on a stream is in
- * grpc_call.c, what HTTP/1.x asks for in http1.c.
+ * grpc_call.c, HTTP/1.x in http1.c.
  *
  * Shutdown: the listeners close, each HTTP/2 connection is told GOAWAY and closes
  * after its last call, at the latest when the grace timer ends. When the last
@@ -49,13 +49,15 @@ static void conn_close(struct server_conn *conn)
 	socket_close(&conn->socket);
 }
 
-/* The other side broke the protocol: what HTTP/2 has to say about it is still sent. */
-static void http2_failed(struct server_conn *conn)
+/*
+ * The connection is over, in order or because the other side broke the protocol: its
+ * calls are gone, and what HTTP/2 has to say about it is still sent.
+ */
+static void http2_over(struct server_conn *conn)
 {
-	socket_stop_reading(&conn->socket);
 	http2_fill(&conn->http2, &conn->socket.out, SOCKET_OUT_MAX);
-	http2_stop(&conn->http2);
-	socket_end(&conn->socket);
+	http2_release(&conn->http2, HTTP2_CANCEL);
+	socket_linger(&conn->socket);
 }
 
 static void read_http2(struct server_conn *conn, struct slice bytes)
@@ -65,7 +67,7 @@ static void read_http2(struct server_conn *conn, struct slice bytes)
 	if (conn->socket.closing)
 		return;
 	if (err)
-		http2_failed(conn);
+		http2_over(conn);
 	else if (http2_wants_write(&conn->http2) || http2_finished(&conn->http2))
 		socket_dirty(&conn->socket);
 }
@@ -98,7 +100,8 @@ static bool tell_protocol(struct server_conn *conn, struct slice bytes, int *err
 		conn->first[conn->n_first++] = bytes.data[i];
 	*err = 0;
 	if (memcmp(conn->first, preface, conn->n_first)) {
-		*err = -EPROTONOSUPPORT;
+		*err = http1_new(&conn->server->config, &conn->http1);
+		conn->kind = CONN_HTTP1;
 		return true;
 	}
 	if (conn->n_first < 3)
@@ -107,10 +110,32 @@ static bool tell_protocol(struct server_conn *conn, struct slice bytes, int *err
 	return true;
 }
 
+static void http1_step(struct server_conn *conn, enum http1_state state)
+{
+	switch (state) {
+	case HTTP1_READING:
+		if (socket_resume_reading(&conn->socket))
+			conn_close(conn);
+		break;
+	case HTTP1_HELD:
+		socket_stop_reading(&conn->socket);
+		break;
+	case HTTP1_LAST:
+		socket_end(&conn->socket);
+		break;
+	case HTTP1_REFUSED:
+		socket_linger(&conn->socket);
+		break;
+	}
+	socket_dirty(&conn->socket);
+}
+
 static void read_bytes(struct server_conn *conn, struct slice bytes)
 {
 	if (conn->kind == CONN_HTTP2)
 		read_http2(conn, bytes);
+	else
+		http1_step(conn, http1_recv(conn->http1, bytes, &conn->socket.out));
 }
 
 static void on_read(struct socket *socket, struct slice bytes)
@@ -129,7 +154,7 @@ static void on_read(struct socket *socket, struct slice bytes)
 		if (held)
 			read_bytes(conn, slice_of(conn->first, held));
 	}
-	if (!socket->closing && !socket->ending)
+	if (!socket->closing && !socket->ending && !socket->lingering)
 		read_bytes(conn, bytes);
 }
 
@@ -146,16 +171,24 @@ static void on_wrote(struct socket *socket)
 {
 	struct server_conn *conn = conn_of(socket);
 
+	if (conn->kind == CONN_HTTP1 && socket->stopped && !socket->out.len)
+		http1_step(conn, http1_resume(conn->http1, &socket->out));
 	if (conn->kind != CONN_HTTP2)
 		return;
 	http2_call_writable(&conn->http2);
 	if (!socket->closing && http2_finished(&conn->http2))
-		socket_end(socket);
+		http2_over(conn);
 }
 
+/* A client of HTTP/1.x may end its side before it reads the answers. */
 static void on_lost(struct socket *socket, int error)
 {
-	conn_close(conn_of(socket));
+	struct server_conn *conn = conn_of(socket);
+
+	if (!error && conn->kind == CONN_HTTP1 && socket->out.len)
+		socket_end(socket);
+	else
+		conn_close(conn);
 }
 
 static void on_closed(struct socket *socket)
@@ -165,6 +198,7 @@ static void on_closed(struct socket *socket)
 
 	if (conn->kind == CONN_HTTP2)
 		http2_release(&conn->http2, HTTP2_CANCEL);
+	http1_free(conn->http1);
 	list_del(&conn->node);
 	server->n_conns--;
 	free(conn);
@@ -234,11 +268,20 @@ static int remove_stale(const char *path)
 	return err;
 }
 
+/* libuv says EACCES for a directory that does not exist, too. */
 static int bind_unix(struct listener *listener, const struct url *url)
 {
+	const char *slash = strrchr(url->path, '/');
+	char dir[URL_PATH_MAX];
 	int err = remove_stale(url->path);
 
-	return err ? err : uv_pipe_bind(&listener->pipe, url->path);
+	if (err)
+		return err;
+	err = uv_pipe_bind(&listener->pipe, url->path);
+	if (err != -EACCES || !slash)
+		return err;
+	snprintf(dir, sizeof(dir), "%.*s", (int)(slash - url->path) + 1, url->path);
+	return access(dir, F_OK) ? -errno : err;
 }
 
 static int resolve(struct grpc_server *server, const struct url *url,

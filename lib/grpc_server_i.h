@@ -7,6 +7,7 @@
 #define LIB_GRPC_SERVER_I_H
 
 #include "lib/grpc_i.h"
+#include "lib/http1_i.h"
 #include "lib/http2_i.h"
 #include "lib/socket_i.h"
 
@@ -48,6 +49,7 @@ struct server_conn {
 	enum { CONN_NEW, CONN_HTTP1, CONN_HTTP2 } kind;
 	uint8_t first[4];	/* bytes that came while new */
 	uint8_t n_first;
+	struct http1 *http1;
 	struct http2 http2;
 };
 

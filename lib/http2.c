@@ -285,6 +285,36 @@ static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, v
 	return 0;
 }
 
+static struct http2_stream *unsent_stream(struct http2 *http2, int32_t id)
+{
+	struct http2_stream *stream;
+
+	list_for_each(stream, &http2->streams, node)
+		if (stream->id == id)
+			return stream;
+	return NULL;
+}
+
+/*
+ * A request that could not leave, after GOAWAY came for one, has perhaps no stream in
+ * the session and then no close either: it is closed here.
+ */
+static int on_frame_not_sent(nghttp2_session *session, const nghttp2_frame *frame, int err,
+			     void *user)
+{
+	struct http2 *http2 = user;
+	struct http2_stream *stream;
+
+	if (http2->server || frame->hd.type != NGHTTP2_HEADERS || http2->dead)
+		return 0;
+	stream = unsent_stream(http2, frame->hd.stream_id);
+	if (!stream)
+		return 0;
+	nghttp2_session_set_stream_user_data(session, stream->id, NULL);
+	drop_stream(stream, HTTP2_REFUSED_STREAM);
+	return 0;
+}
+
 int http2_request(struct http2 *http2, struct http2_stream *stream,
 		  const struct http2_header *headers, size_t n)
 {
@@ -401,6 +431,7 @@ static void set_callbacks(nghttp2_session_callbacks *cb)
 	nghttp2_session_callbacks_set_on_frame_recv_callback(cb, on_frame);
 	nghttp2_session_callbacks_set_on_stream_close_callback(cb, on_stream_close);
 	nghttp2_session_callbacks_set_on_frame_send_callback(cb, on_frame_sent);
+	nghttp2_session_callbacks_set_on_frame_not_send_callback(cb, on_frame_not_sent);
 	nghttp2_session_callbacks_set_send_data_callback(cb, on_send_data);
 }
 

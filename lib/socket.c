@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
 /* Pieces given to one writev. */
 #define WRITE_IOV 64
@@ -88,6 +89,8 @@ int socket_init(struct socket *socket, struct socket_set *set, const struct sock
 	socket->write_len = 0;
 	socket->connected = socket->reading = socket->stopped = false;
 	socket->ending = socket->closing = false;
+	socket->lingering = socket->shut = false;
+	socket->discarded = 0;
 	return 0;
 }
 
@@ -110,6 +113,12 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 		return;
 	}
 	socket->set->bytes_in += (uint64_t)n;
+	if (socket->lingering) {
+		socket->discarded += (size_t)n;
+		if (socket->discarded > SOCKET_LINGER_MAX)
+			socket->ops->lost(socket, -EMSGSIZE);
+		return;
+	}
 	socket->reading = true;
 	socket->ops->read(socket, slice_of(buf->base, (size_t)n));
 	socket->reading = false;
@@ -150,6 +159,23 @@ void socket_end(struct socket *socket)
 {
 	socket->ending = true;
 	socket_dirty(socket);
+}
+
+void socket_linger(struct socket *socket)
+{
+	socket->lingering = true;
+	socket_dirty(socket);
+}
+
+/* Nothing is left to be written. */
+static void shut(struct socket *socket)
+{
+	uv_os_fd_t fd;
+
+	if (socket->shut || uv_fileno(&socket->handle, &fd))
+		return;
+	socket->shut = true;
+	shutdown(fd, SHUT_WR);
 }
 
 static void on_closed(uv_handle_t *handle)
@@ -233,7 +259,7 @@ static int pump(struct socket *socket)
 	while (written < SOCKET_TURN_MAX) {
 		ssize_t n;
 
-		if (!socket->ending && socket->out.len < SOCKET_OUT_MAX)
+		if (!socket->ending && !socket->lingering && socket->out.len < SOCKET_OUT_MAX)
 			socket->ops->fill(socket);
 		if (socket->closing || !socket->out.len)
 			return 0;
@@ -266,8 +292,10 @@ static void flush(struct socket *socket)
 		socket_dirty(socket);
 	if (socket->ending && !socket->out.len)
 		socket_close(socket);
-	else
+	else if (!socket->lingering)
 		socket->ops->wrote(socket);
+	else if (!socket->out.len)
+		shut(socket);
 }
 
 void socket_set_flush(struct socket_set *set)

@@ -23,6 +23,7 @@
 
 #define SOCKET_READ_BUFFER	65536	/* bytes read at once, one buffer a set */
 #define SOCKET_OUT_MAX		262144	/* bytes that wait for the kernel */
+#define SOCKET_LINGER_MAX	(4u << 20)
 #define SOCKET_TURN_MAX		1048576	/* bytes written before others have a turn */
 
 struct socket;
@@ -70,6 +71,8 @@ struct socket {
 	bool reading;		/* in ops->read: the owner is busy */
 	bool stopped;		/* reading is paused */
 	bool ending;		/* closes when out is empty */
+	bool lingering, shut;	/* see socket_linger(); the writing side is shut */
+	size_t discarded;	/* bytes thrown away while lingering */
 	bool closing;
 };
 
@@ -88,6 +91,12 @@ void socket_stop_reading(struct socket *socket);
 int socket_resume_reading(struct socket *socket);
 /* Closes once everything in out is written. */
 void socket_end(struct socket *socket);
+/*
+ * The same, where the other side may still be sending: what comes is thrown away until
+ * it has read the answer and closes, or has sent SOCKET_LINGER_MAX bytes more. (To close
+ * with unread input would reset the connection and could destroy the answer.)
+ */
+void socket_linger(struct socket *socket);
 void socket_close(struct socket *socket);
 
 #endif

@@ -212,9 +212,15 @@ static int add_event(struct reader *rd, struct batch_drop rev, struct blob *kv,
 	return 0;
 }
 
-static bool wants_prev(const struct reader *rd, int64_t main)
+/* A put that creates the key has none, even where the same transaction deleted one. */
+static bool wants_prev(const struct reader *rd, int64_t main, const struct blob *kv)
 {
-	return rd->w->prev_kv && main - 1 >= rd->store->compact_revision;
+	struct mvcc_kv put;
+
+	if (!rd->w->prev_kv || main - 1 < rd->store->compact_revision)
+		return false;
+	return mvcc_kv_decode(blob_slice(kv), &put) || !put.create_revision ||
+	       put.create_revision != put.mod_revision;
 }
 
 /* --- events of the past ----------------------------------------------------------------------- */
@@ -229,7 +235,7 @@ static int past_event(struct reader *rd, struct batch_drop rev)
 	/* the first of two changes of one key at the compact revision itself */
 	if (r == -EBADMSG && rev.main <= rd->store->compact_revision)
 		return 0;
-	if (!r && kv && wants_prev(rd, rev.main))
+	if (!r && kv && wants_prev(rd, rev.main, kv))
 		r = prev_value(rd, kv_key(kv), rev.main, &prev);
 	if (r || !kv)
 		return r;
@@ -285,7 +291,7 @@ static int read_past(struct reader *rd)
 static int ring_prev(struct reader *rd, const struct ring_event *e, struct blob **out)
 {
 	*out = NULL;
-	if (!wants_prev(rd, e->main))
+	if (!wants_prev(rd, e->main, e->kv))
 		return 0;
 	if (!e->prev_known)
 		return prev_value(rd, kv_key(e->kv), e->main, out);

@@ -109,17 +109,15 @@ struct sets {
 };
 
 /*
- * As etcd's interval comparison has it: an end of one zero byte, "every key from
- * here", is compared as the key that it is, and so covers no more than its begin.
- * etcd accepts what slips through; apply takes care of it (txn.c).
+ * An end of one zero byte, "every key from here", is compared as the key that it is,
+ * and so covers nothing: etcd accepts what overlaps it. Apply takes care of the one
+ * case where that matters (txn.c).
  */
 static bool covers(const struct interval *iv, struct slice key)
 {
 	if (iv->point)
 		return slice_eq(iv->begin, key);
-	if (slice_cmp(iv->begin, key) < 0)
-		return slice_cmp(iv->end, key) > 0;
-	return slice_eq(iv->begin, key);
+	return slice_cmp(iv->begin, key) <= 0 && slice_cmp(iv->end, key) > 0;
 }
 
 static int cmp_slice(const void *a, const void *b)

@@ -35,7 +35,7 @@ const struct rpc *rpc_find(const char *path)
 	return NULL;
 }
 
-/* --- the parts of a message ------------------------------------------------------ */
+/* --- the parts of a message -------------------------------------------------- */
 
 /* One value of a field, wherever it is kept. */
 struct visit {
@@ -84,7 +84,7 @@ static struct visit field_value(const ProtobufCMessage *m, const ProtobufCFieldD
 	return (struct visit){ f, place };
 }
 
-/* --- comparing --------------------------------------------------------------------- */
+/* --- comparing --------------------------------------------------------------- */
 
 static void clear_headers(ProtobufCMessage *m)
 {
@@ -150,7 +150,7 @@ bool message_same(const ProtobufCMessageDescriptor *type, struct slice a, struct
 	return same;
 }
 
-/* --- text ---------------------------------------------------------------------------- */
+/* --- text -------------------------------------------------------------------- */
 
 static void print_message(const ProtobufCMessage *m, int depth, FILE *out);
 

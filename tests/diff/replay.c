@@ -64,14 +64,14 @@ struct watch_stream {
 struct replay {
 	uv_loop_t loop;
 	uv_timer_t timer;
-	bool timed_out, lost;
+	bool timed_out, lost, closing;
 	unsigned patience_ms;
 	struct grpc_conn *conn;
 	struct watch_stream streams[N_STREAMS];
 	unsigned passed, failed;
 };
 
-/* --- the file ------------------------------------------------------------------------ */
+/* --- the file ---------------------------------------------------------------- */
 
 static bool take_u32(struct slice *s, uint32_t *out)
 {
@@ -136,7 +136,7 @@ static int read_step(FILE *in, struct step *step)
 	return 1;
 }
 
-/* --- waiting --------------------------------------------------------------------------- */
+/* --- waiting ----------------------------------------------------------------- */
 
 static void on_timer(uv_timer_t *timer)
 {
@@ -165,7 +165,8 @@ static void on_closed(struct grpc_conn *conn, int error, const char *text)
 	struct replay *r = grpc_conn_user(conn);
 
 	r->lost = true;
-	fprintf(stderr, "replay: the connection is gone: %s\n", text);
+	if (!r->closing)
+		fprintf(stderr, "replay: the connection is gone: %s\n", text);
 }
 
 __printf(2, 3) static void answer_error(struct answer *a, const char *format, ...)
@@ -200,7 +201,7 @@ static void answer_pack(struct answer *a, const ProtobufCMessage *m)
 	blob_put(b);
 }
 
-/* --- calls ----------------------------------------------------------------------------- */
+/* --- calls ------------------------------------------------------------------- */
 
 /* Protobuf merges by concatenation, which is what a stream of chunks asks for. */
 static void on_message(struct grpc_client_call *call, struct slice message)
@@ -284,7 +285,7 @@ static void auto_lease(struct replay *r, const struct step *step, struct answer 
 		etcdserverpb__lease_grant_response__free_unpacked(m, NULL);
 }
 
-/* --- watch streams ----------------------------------------------------------------------- */
+/* --- watch streams ----------------------------------------------------------- */
 
 static void on_watch_message(struct grpc_client_call *c, struct slice message)
 {
@@ -494,7 +495,7 @@ static void watch_step(struct replay *r, const struct step *step, struct answer 
 	watch_answer(r, wait_for(r, w, step, r->patience_ms, find_control), a);
 }
 
-/* --- the run ------------------------------------------------------------------------------- */
+/* --- the run ----------------------------------------------------------------- */
 
 static void ask(struct replay *r, const struct step *step, struct answer *a)
 {
@@ -570,6 +571,7 @@ static void finish(struct replay *r)
 	for (int i = 0; i < N_STREAMS; i++)
 		if (r->streams[i].received.next)
 			watch_close(r, &r->streams[i], &ignored);
+	r->closing = true;
 	if (!r->lost)
 		grpc_conn_close(r->conn);
 	uv_close((uv_handle_t *)&r->timer, NULL);

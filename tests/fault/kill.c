@@ -84,7 +84,7 @@ static void start_waiting(struct fault *f, unsigned ms)
 	uv_timer_start(&f->timer, on_timer, ms, 0);
 }
 
-/* --- the server ------------------------------------------------------------------------ */
+/* --- the server -------------------------------------------------------------- */
 
 static int start_server(struct fault *f)
 {
@@ -118,7 +118,7 @@ static void kill_server(struct fault *f)
 	f->pid = 0;
 }
 
-/* --- putting ------------------------------------------------------------------------------ */
+/* --- putting ----------------------------------------------------------------- */
 
 static void put_next(struct client *c);
 
@@ -180,7 +180,7 @@ static void put_next(struct client *c)
 	grpc_client_call_half_close(c->call);
 }
 
-/* --- looking --------------------------------------------------------------------------------- */
+/* --- looking ----------------------------------------------------------------- */
 
 static void lost(struct fault *f, const char *what, const char *key, int64_t want, int64_t have)
 {
@@ -275,7 +275,7 @@ static void check_slots(struct fault *f)
 		}
 }
 
-/* --- rounds ------------------------------------------------------------------------------------ */
+/* --- rounds ------------------------------------------------------------------ */
 
 static void on_connected(struct grpc_conn *conn)
 {

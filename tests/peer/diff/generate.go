@@ -214,7 +214,8 @@ func (g *generator) op(depth int) *pb.RequestOp {
 	case n < 14:
 		return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: g.put()}}
 	case n < 17 || depth == 0:
-		return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: g.deletion()}}
+		d := g.deletion()
+		return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: d}}
 	case g.chance(15):
 		return &pb.RequestOp{}
 	}
@@ -398,7 +399,8 @@ func (g *generator) watch() {
 }
 
 func (g *generator) watcher() *pb.WatchCreateRequest {
-	r := &pb.WatchCreateRequest{PrevKv: g.chance(2), Fragment: g.chance(4), ProgressNotify: g.chance(5)}
+	r := &pb.WatchCreateRequest{PrevKv: g.chance(2), Fragment: g.chance(4),
+		ProgressNotify: g.chance(5)}
 	r.Key, r.RangeEnd = g.span()
 	if g.chance(2) {
 		r.StartRevision = g.revision()

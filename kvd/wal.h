@@ -14,10 +14,10 @@
  *
  * Marks. The first append after a sync begins with one more crc record, which etcd's
  * readers take as well: it says that all before it was durable. So what is broken
- * before a mark is damage, and only what is broken after the last one can be the
+ * before a mark is damage, and only what is broken from the last one on can be the
  * trace of a crash in the middle of a write.
  *
- * A record after the last mark of the last segment that runs past the end of the
+ * A record from the last mark of the last segment on that runs past the end of the
  * file, or has a sector that is zeroes, or ends in zeroes before nothing but zeroes,
  * was torn while being written. It is cut off with all that follows, a copy of what
  * was cut kept beside the segment as <segment>.torn, and counted in

@@ -441,6 +441,6 @@ void watch_check(const struct mvcc *store)
 
 	group_table_check(&store->watch);
 	list_for_each(w, &store->watch.ready, ready)
-		BUG_ON(w->state != WATCHER_READY || w->next > store->revision);
+		BUG_ON(w->state != WATCHER_READY || w->next > store->revision + 1);
 	BUG_ON(store->watch.n_lagging > store->watch.n || store->watch.n_lagging < 0);
 }

@@ -167,9 +167,10 @@ $(addprefix $(O)/tests/unit/,$(ctl_tests)): $(O)/tests/unit/%: $(O)/obj/tests/un
 	$(link) $(LIBS_CTL) -lcmocka
 
 # Programs that the scripts under tests/ run.
-tools := $(O)/tests/diff/replay $(O)/tests/fault/kill
-$(O)/tests/diff/replay: $(O)/tests/diff/replay.o $(O)/tests/diff/message.o $(O)/lib.a
-$(O)/tests/fault/kill: $(O)/tests/fault/kill.o $(O)/lib.a
+tools := $(O)/tests/diff/replay $(O)/tests/fault/kill $(O)/tests/fault/ask
+$(O)/tests/diff/replay: $(O)/obj/tests/diff/replay.o $(O)/obj/tests/diff/message.o $(O)/lib.a
+$(O)/tests/fault/kill: $(O)/obj/tests/fault/kill.o $(O)/lib.a
+$(O)/tests/fault/ask: $(O)/obj/tests/fault/ask.o $(O)/obj/tests/diff/message.o $(O)/lib.a
 $(tools):
 	$(link) $(LIBS_LIB)
 

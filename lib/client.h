@@ -104,6 +104,8 @@ int client_watch_open(struct client *client, const struct client_watch_args *arg
 /* Asks the server for a progress notification now. */
 void client_watch_progress(struct client_watch *watch);
 void client_watch_cancel(struct client_watch *watch);
+/* During canceled: the server's response; NULL where the stream itself was refused. */
+const Etcdserverpb__WatchResponse *client_watch_response(const struct client_watch *watch);
 
 /* --- lease keep-alive --------------------------------------------------------------- */
 

@@ -33,6 +33,7 @@ struct client_watch {
 	uint8_t *parts;			/* fragments of one response */
 	size_t parts_len;
 
+	const Etcdserverpb__WatchResponse *canceling;	/* while canceled is called */
 	bool in_callback;		/* freeing waits until it returns */
 	bool dead;
 };
@@ -153,12 +154,14 @@ static void watch_response(struct client_watch *watch, Etcdserverpb__WatchRespon
 {
 	watch->failures = 0;
 	client_conn_worked(watch->conn);
-	if (response->canceled)
+	if (response->canceled) {
+		watch->canceling = response;
 		watch_finish(watch, response->cancel_reason, response->compact_revision);
-	else if (response->created)
+	} else if (response->created) {
 		watch_created(watch, response);
-	else
+	} else {
 		watch_events(watch, response);
+	}
 }
 
 /* Adds a fragment to those kept. */
@@ -375,6 +378,11 @@ void client_watch_progress(struct client_watch *watch)
 	request.request_union_case = ETCDSERVERPB__WATCH_REQUEST__REQUEST_UNION_PROGRESS_REQUEST;
 	request.progress_request = &progress;
 	watch->progress_wanted = !watch->created || watch_send(watch, &request);
+}
+
+const Etcdserverpb__WatchResponse *client_watch_response(const struct client_watch *watch)
+{
+	return watch->canceling;
 }
 
 void client_watch_cancel(struct client_watch *watch)

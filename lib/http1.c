@@ -8,8 +8,14 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* The names of headers that are looked at are shorter. */
-#define NAME_MAX_LEN 16
+/* Longer names and values of headers are of no interest. */
+#define WORD_MAX 16
+
+/* The first bytes of a name or a value, in lower case; len counts all. */
+struct word {
+	char text[WORD_MAX];
+	size_t len;
+};
 
 struct buffer {
 	uint8_t *data;
@@ -24,8 +30,7 @@ struct http1 {
 	int refusal;			/* the status of an error found in a callback */
 	struct buffer url, body, held;
 	size_t header_bytes;
-	char name[NAME_MAX_LEN];	/* of the header being read, lower case */
-	size_t name_len;
+	struct word name, value;	/* of the header being read */
 	bool in_value;
 	bool expects;			/* Expect: 100-continue */
 };
@@ -156,7 +161,7 @@ static int on_begin(http_parser *parser)
 	struct http1 *http1 = http1_of(parser);
 
 	http1->url.len = http1->body.len = 0;
-	http1->header_bytes = http1->name_len = 0;
+	http1->header_bytes = http1->name.len = http1->value.len = 0;
 	http1->in_value = http1->expects = false;
 	return 0;
 }
@@ -176,28 +181,37 @@ static int on_url(http_parser *parser, const char *at, size_t n)
 	return buffer_add(&http1->url, at, n) ? refuse(http1, 503) : 0;
 }
 
+static void word_add(struct word *word, const char *at, size_t n)
+{
+	for (size_t i = 0; i < n; i++, word->len++)
+		if (word->len < WORD_MAX)
+			word->text[word->len] = (char)(at[i] | 0x20);
+}
+
+static bool word_is(const struct word *word, const char *text)
+{
+	return word->len == strlen(text) && !memcmp(word->text, text, word->len);
+}
+
 static int on_header_name(http_parser *parser, const char *at, size_t n)
 {
 	struct http1 *http1 = http1_of(parser);
 
 	if (http1->in_value)
-		http1->name_len = 0;
+		http1->name.len = http1->value.len = 0;
 	http1->in_value = false;
-	for (size_t i = 0; i < n; i++, http1->name_len++)
-		if (http1->name_len < NAME_MAX_LEN)
-			http1->name[http1->name_len] = (char)(at[i] | 0x20);
+	word_add(&http1->name, at, n);
 	return count_header(http1, n, 431);
 }
 
-/* A value that comes in parts is not recognized; the client then does not wait long. */
 static int on_header_value(http_parser *parser, const char *at, size_t n)
 {
 	struct http1 *http1 = http1_of(parser);
 
 	http1->in_value = true;
-	if (http1->name_len == 6 && !memcmp(http1->name, "expect", 6) && n == 12 &&
-	    !strncasecmp(at, "100-continue", 12))
-		http1->expects = true;
+	word_add(&http1->value, at, n);
+	if (word_is(&http1->name, "expect"))
+		http1->expects = word_is(&http1->value, "100-continue");
 	return count_header(http1, n, 431);
 }
 

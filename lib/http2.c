@@ -495,9 +495,11 @@ int http2_recv(struct http2 *http2, struct slice bytes)
 {
 	ssize_t n = nghttp2_session_mem_recv(http2->session, bytes.data, bytes.len);
 
-	if (n < 0)
-		return session_errno(n);
-	return 0;
+	if (n >= 0)
+		return 0;
+	if (!http2->dead)
+		nghttp2_session_terminate_session(http2->session, NGHTTP2_PROTOCOL_ERROR);
+	return session_errno(n);
 }
 
 int http2_fill(struct http2 *http2, struct chain *out, size_t max)

@@ -80,7 +80,7 @@ static void call_closed(struct grpc_call *call)
 	env->closed++;
 }
 
-static struct env_call *count_message(struct grpc_call *call)
+static inline struct env_call *count_message(struct grpc_call *call)
 {
 	struct env_call *state = grpc_call_user(call);
 

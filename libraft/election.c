@@ -303,15 +303,19 @@ int handle_vote_request(struct raft *raft, struct raft_update *up, const struct 
  * entries that it lacks, and stand for nothing themselves. So that the group does not
  * wait for ever, such a refusal says what is committed: if the candidate has that
  * entry, it has everything before it as well (thesis 3.5, log matching), and with it
- * the configuration that makes the refusal irrelevant. raftpb leaves these fields of a
- * vote's response unused; etcd's members ignore them.
+ * the configuration that makes the refusal irrelevant; it is a candidate again once
+ * that is applied. raftpb leaves these fields of a vote's response unused; etcd's
+ * members ignore them.
  */
 static void learn_commit(struct raft *raft, const struct raft_message *m)
 {
-	if (!m->reject || raft->role == RAFT_LEADER || !m->index)
+	if (!m->reject || raft->role == RAFT_LEADER || m->index <= raft->log.commit)
 		return;
-	if (log_matches(&raft->log, m->index, m->log_term))
-		raft_commit_to(raft, m->index);
+	if (!log_matches(&raft->log, m->index, m->log_term))
+		return;
+	raft_commit_to(raft, m->index);
+	if (raft->role != RAFT_FOLLOWER)
+		become_follower(raft, raft->term, 0);
 	BUG_ON(raft->log.commit > raft->log.last);
 }
 

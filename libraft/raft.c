@@ -229,6 +229,7 @@ void raft_check(const struct raft *raft)
 	for (size_t i = 0; i < c->n_voters_outgoing; i++)
 		members -= !conf_has(c->voters, c->n_voters, c->voters_outgoing[i]);
 	BUG_ON(members != c->n_voters + c->n_learners);
+	BUG_ON(raft->role != RAFT_FOLLOWER && !conf_is_voter(c, raft->id));
 	BUG_ON((raft->role == RAFT_LEADER) != (raft->leader == raft->id));
 	BUG_ON(raft->role == RAFT_LEADER && raft->vote != raft->id);
 	BUG_ON(raft->role == RAFT_CANDIDATE && raft->vote != raft->id);

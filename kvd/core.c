@@ -130,6 +130,13 @@ int core_open(const struct core_config *config, struct mvcc *store, struct core 
 	core->state.quota = config->quota ? config->quota : QUOTA_DEFAULT;
 	core->compacting = true;	/* one may have been interrupted */
 	raft_status(core->raft, &core->status);
+	/* hands out what is committed in the log but not in the store */
+	err = core_step(core, &(struct raft_event){ .type = RAFT_APPLIED,
+						    .index = core->applied });
+	if (err < 0) {
+		core_close(core);
+		return err;
+	}
 	*out = core;
 	return 0;
 }
@@ -452,9 +459,9 @@ int core_turn(struct core *core, uint64_t now)
 	int err;
 
 	core->now = now;
-	if ((err = campaign_alone(core)) < 0 || (err = core_look_at_leases(core)) < 0 ||
-	    (err = core_publish(core)) < 0 || (err = core_propose(core)) < 0 ||
-	    (err = core_ask_reads(core)) < 0 || (err = apply_and_tell(core)) < 0 ||
+	if ((err = apply_and_tell(core)) < 0 || (err = campaign_alone(core)) < 0 ||
+	    (err = core_look_at_leases(core)) < 0 || (err = core_publish(core)) < 0 ||
+	    (err = core_propose(core)) < 0 || (err = core_ask_reads(core)) < 0 ||
 	    (err = compact_slice(core)) < 0 || (err = core_run_reads(core)) < 0)
 		return err;
 	return 0;

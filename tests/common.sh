@@ -147,13 +147,13 @@ server_flags() {
 		--initial-cluster "default=$PEER_URL")
 }
 
-# launch PROGRAM [FLAG...]: starts it at URL; LOG gets what it says.
+# launch PROGRAM [FLAG...]: starts it at URL; LOG has what it says since.
 launch() {
 	local program=$1
 	shift
 	server_flags
-	LOG=$DIR.log
-	"$program" "${FLAGS[@]}" "$@" >>"$LOG" 2>&1 &
+	LOG=${LOG_FILE:-$DIR.log}
+	"$program" "${FLAGS[@]}" "$@" >"$LOG" 2>&1 &
 	SERVER=$!
 	PIDS+=("$SERVER")
 }

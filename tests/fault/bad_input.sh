@@ -195,14 +195,8 @@ full_disk() {
 	MOUNTS+=("$TMP/disk")
 	DIR=$TMP/disk/data
 	pick_ports
+	LOG_FILE=$TMP/disk.log
 	launch "$KVD"
-	mv "$LOG" "$TMP/disk.log" 2>/dev/null
-	stop "$SERVER"
-	LOG=$TMP/disk.log
-	server_flags
-	"$KVD" "${FLAGS[@]}" >>"$LOG" 2>&1 &
-	SERVER=$!
-	PIDS+=("$SERVER")
 	until_true 20 is_ready
 	for ((i = 0; i < 600; i++)); do
 		[[ $(last "$(ask put-of "full$i" 300000)") == OK ]] || break
@@ -220,9 +214,7 @@ full_disk() {
 	fi
 	contains 'and says why' 'o space left' "$(<"$LOG")"
 	mount -o remount,size=400m "$TMP/disk"
-	"$KVD" "${FLAGS[@]}" >"$LOG" 2>&1 &
-	SERVER=$!
-	PIDS+=("$SERVER")
+	launch "$KVD"
 	until_true 20 is_ready
 	for i in "${acked[@]}"; do
 		[[ $(ask get "$i") == *'(300000 bytes)'* ]] || lost=$((lost + 1))

@@ -19,7 +19,8 @@ type generator struct {
 	*rand.Rand
 	*model
 	queue    []step
-	requests int // steps so far that a client would call a request
+	requests int  // steps so far that a client would call a request
+	hash     bool // ask for HashKV too
 }
 
 func newGenerator(seed uint64, m *model) *generator {
@@ -315,7 +316,7 @@ func (g *generator) choose() {
 		g.compaction()
 	case n < 950:
 		g.lease()
-	case n < 955:
+	case n < 955 && g.hash:
 		g.add(unary, pathHashKV, &pb.HashKVRequest{Revision: pick(g, 0, g.revision())})
 	default:
 		g.watch()

@@ -23,6 +23,7 @@ type options struct {
 	a, b, record, replay string
 	seed                 uint64
 	n, show, giveUp      int
+	hash                 bool
 	slack                int64
 }
 
@@ -36,6 +37,7 @@ func main() {
 	flag.IntVar(&o.n, "n", 10000, "how many requests")
 	flag.IntVar(&o.show, "show", 1, "how many differences to print")
 	flag.IntVar(&o.giveUp, "give-up", 100, "stop after so many differences")
+	flag.BoolVar(&o.hash, "hash", false, "compare HashKV too")
 	flag.Int64Var(&o.slack, "slack", 2, "seconds that the rest of a lease may differ by")
 	flag.Parse()
 	failed, err := run(&o)
@@ -124,6 +126,7 @@ func (t *tally) live() (source, error) {
 		return nil, err
 	}
 	g := newGenerator(t.o.seed, m)
+	g.hash = t.o.hash
 	t.pending = make(chan answer, 1)
 	last := false
 	return func() (step, answer, error) {

@@ -54,10 +54,8 @@ static inline struct blob *blob_get(struct blob *b)
 
 static inline void blob_put(struct blob *b)
 {
-	if (!b || atomic_fetch_sub_explicit(&b->refs, 1, memory_order_release) != 1)
-		return;
-	atomic_thread_fence(memory_order_acquire);
-	free(b);
+	if (b && atomic_fetch_sub_explicit(&b->refs, 1, memory_order_acq_rel) == 1)
+		free(b);
 }
 
 static inline struct slice blob_slice(const struct blob *b)

@@ -260,20 +260,21 @@ static int conf_simple(const struct raft_conf_state *before, struct raft_conf_st
 	return ret;
 }
 
-int conf_change_apply(const struct raft_conf_state *conf, const struct raft_conf_change *change,
-		      struct raft_conf_state *out)
+static int conf_change_with(const struct raft_conf_state *conf,
+			    const struct raft_conf_change *change, struct raft_conf_state *out,
+			    bool simple)
 {
 	struct raft_conf_state next;
 	int ret = conf_copy(conf, &next);
 
 	if (ret)
 		return ret;
-	if (!change->n_changes)
-		ret = conf_leave_joint(&next);
-	else if (change->transition != RAFT_CONF_AUTO || change->n_changes > 1)
+	if (simple)
+		ret = conf_simple(conf, &next, change);
+	else if (change->n_changes || change->transition != RAFT_CONF_AUTO)
 		ret = conf_enter_joint(&next, change);
 	else
-		ret = conf_simple(conf, &next, change);
+		ret = conf_leave_joint(&next);
 	if (ret) {
 		raft_conf_state_release(&next);
 		return ret;
@@ -281,4 +282,18 @@ int conf_change_apply(const struct raft_conf_state *conf, const struct raft_conf
 	BUG_ON(!conf_is_valid(&next));
 	*out = next;
 	return 0;
+}
+
+int conf_change_simple(const struct raft_conf_state *conf, const struct raft_conf_change *change,
+		       struct raft_conf_state *out)
+{
+	return conf_change_with(conf, change, out, true);
+}
+
+int conf_change_apply(const struct raft_conf_state *conf, const struct raft_conf_change *change,
+		      struct raft_conf_state *out)
+{
+	bool simple = change->transition == RAFT_CONF_AUTO && change->n_changes == 1;
+
+	return conf_change_with(conf, change, out, simple);
 }

@@ -100,7 +100,7 @@ static bool changes_nothing(const struct raft *raft, const struct raft_conf_chan
 int raft_conf_applied(struct raft *raft, struct raft_update *up,
 		      const struct raft_event *event)
 {
-	const struct raft_conf_change *change = event->conf_change;
+	const struct raft_conf_change *change = event->conf_change, leave = { 0 };
 	struct raft_conf_state conf;
 	int ret;
 
@@ -109,7 +109,7 @@ int raft_conf_applied(struct raft *raft, struct raft_update *up,
 	raft->conf_index = MAX(raft->conf_index, event->index);
 	if (changes_nothing(raft, change))
 		return 0;
-	ret = conf_change_apply(&raft->conf, change, &conf);
+	ret = conf_change_apply(&raft->conf, change->n_changes ? change : &leave, &conf);
 	if (!ret)
 		ret = raft_conf_switch(raft, &conf);
 	if (ret || raft->role != RAFT_LEADER)

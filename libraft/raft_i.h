@@ -153,7 +153,10 @@ bool conf_is_voter(const struct raft_conf_state *conf, uint64_t id);
 bool conf_is_singleton(const struct raft_conf_state *conf, uint64_t id);
 bool conf_is_valid(const struct raft_conf_state *conf);
 int conf_copy(const struct raft_conf_state *conf, struct raft_conf_state *out);
-/* @conf after @change, in @out; -EINVAL where the change is not allowed. */
+/* @conf after @change, in @out; -EINVAL where the change is not allowed. The simple
+ * form never goes through a joint configuration. */
+int conf_change_simple(const struct raft_conf_state *conf, const struct raft_conf_change *change,
+		       struct raft_conf_state *out);
 int conf_change_apply(const struct raft_conf_state *conf, const struct raft_conf_change *change,
 		      struct raft_conf_state *out);
 

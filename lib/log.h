@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Log lines: one JSON object a line, as etcd writes them:
- *	{"level":"info","ts":"2026-01-02T15:04:05.999999Z","caller":"kvd/main.c:42","msg":"...","key":"value"}
+ *	{"level":"info","ts":"2026-01-02T15:04:05.999999Z","caller":"kvd/main.c:42",
+ *	 "msg":"...","key":"value"}
+ * A line is at most 8 KiB: what does not fit is left out, and "truncated":true added.
  * Fields follow the message:
  *	log_info("applied snapshot", LOG_U64("index", index), LOG_STR("path", path));
  * Safe from any thread; a line is one write.

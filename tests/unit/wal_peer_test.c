@@ -68,25 +68,69 @@ static void need(const char *program)
 	skip();
 }
 
-/* The output of a command, which must succeed; the caller frees it. */
-static __attribute__((format(printf, 1, 2))) char *output(const char *fmt, ...)
+static char *read_file(const char *path)
 {
-	char command[1024], *text = NULL;
+	char *text = NULL;
 	size_t size = 0;
-	va_list args;
-	FILE *in;
+	FILE *in = fopen(path, "re");
 
-	va_start(args, fmt);
-	vsnprintf(command, sizeof(command), fmt, args);
-	va_end(args);
-	in = popen(command, "re");
 	assert_non_null(in);
 	if (getdelim(&text, &size, EOF, in) < 0) {
 		free(text);
 		text = strdup("");
 	}
-	if (pclose(in))
-		fail_msg("failed: %s: %s", command, text);
+	fclose(in);
+	assert_non_null(text);
+	return text;
+}
+
+/* Starts a program of the peers, its output going to @log in the test's directory. */
+static pid_t start(const char *log, const char *const argv[])
+{
+	char program[256], path[128];
+	pid_t pid;
+	int fd;
+
+	snprintf(program, sizeof(program), "%s/%s", peer, argv[0]);
+	snprintf(path, sizeof(path), "%s/%s", top, log);
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		if (dup2(fd, STDOUT_FILENO) >= 0 && dup2(fd, STDERR_FILENO) >= 0)
+			execv(program, (char *const *)argv);
+		_exit(127);
+	}
+	close(fd);
+	return pid;
+}
+
+/* Runs one to its end; true where it succeeds. */
+static bool run(const char *const argv[])
+{
+	pid_t pid = start("output", argv);
+	int status;
+
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return status == 0;
+}
+
+/* What waldump prints of the log after @index, appending @more where that is given. */
+static char *waldump(const char *index, const char *term, const char *more)
+{
+	const char *argv[] = {
+		"waldump", "-index", index, "-term", term, "-append",
+		more, dir, NULL,
+	};
+	char path[128];
+	bool good = run(argv);
+	char *text;
+
+	snprintf(path, sizeof(path), "%s/output", top);
+	text = read_file(path);
+	if (!good)
+		fail_msg("waldump: %s", text);
 	return text;
 }
 
@@ -147,13 +191,36 @@ static void append(struct wal *wal, uint64_t term, uint64_t index, size_t len)
 
 /* --- tests ---------------------------------------------------------------------- */
 
+#define RECORDED "tests/data/wal/etcd-3.7.1"
+#define SEGMENT "0000000000000000-0000000000000000.wal"
+
+static void copy_recorded(void)
+{
+	uint8_t bytes[4096];
+	char path[200];
+	ssize_t n;
+	int fd;
+
+	fd = open(RECORDED "/" SEGMENT, O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	n = read(fd, bytes, sizeof(bytes));
+	assert_true(n > 0);
+	close(fd);
+	assert_int_equal(mkdir(dir, 0700), 0);
+	snprintf(path, sizeof(path), "%s/" SEGMENT, dir);
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, bytes, (size_t)n), n);
+	assert_int_equal(close(fd), 0);
+}
+
 static void test_recorded(void **state)
 {
 	char *want, *got;
 	struct wal *wal;
 
-	free(output("cp -r tests/data/wal/etcd-3.7.1 %s", dir));
-	want = output("cat tests/data/wal/etcd-3.7.1.txt");
+	copy_recorded();
+	want = read_file(RECORDED ".txt");
 	got = dump(0, &wal);
 	assert_string_equal(got, want);
 	append(wal, 2, 7, 100);
@@ -188,12 +255,12 @@ static void test_etcd_reads_ours(void **state)
 	append(wal, 3, 201, 1);
 	wal_close(wal);
 	want = dump(0, NULL);
-	got = output("%s/waldump %s 2>&1", peer, dir);
+	got = waldump("0", "0", "");
 	assert_string_equal(got, want);
 	free(want);
 	free(got);
 	want = dump(150, NULL);
-	got = output("%s/waldump -index 150 -term 2 -append more %s 2>&1", peer, dir);
+	got = waldump("150", "2", "more");
 	assert_string_equal(got, want);
 	free(want);
 	free(got);
@@ -206,7 +273,7 @@ static void test_etcd_reads_ours(void **state)
 	append(wal, 4, 203, 5);
 	wal_close(wal);
 	want = dump(150, NULL);
-	got = output("%s/waldump -index 150 -term 2 %s 2>&1", peer, dir);
+	got = waldump("150", "2", "");
 	assert_string_equal(got, want);
 	free(want);
 	free(got);
@@ -228,26 +295,18 @@ static unsigned free_port(void)
 
 static pid_t start_etcd(unsigned port, unsigned peer_port)
 {
-	char etcd[256], data[128], client[64], url[64], cluster[80], log[128];
-	pid_t pid = fork();
-	int fd;
+	char data[128], client[64], url[64], cluster[80];
+	const char *argv[] = {
+		"etcd", "--data-dir", data, "--listen-client-urls", client,
+		"--advertise-client-urls", client, "--listen-peer-urls", url,
+		"--initial-advertise-peer-urls", url, "--initial-cluster", cluster, NULL,
+	};
 
-	assert_true(pid >= 0);
-	if (pid)
-		return pid;
-	snprintf(etcd, sizeof(etcd), "%s/etcd", peer);
-	snprintf(data, sizeof(data), "--data-dir=%s/etcd", top);
-	snprintf(log, sizeof(log), "%s/log", top);
+	snprintf(data, sizeof(data), "%s/etcd", top);
 	snprintf(client, sizeof(client), "http://127.0.0.1:%u", port);
 	snprintf(url, sizeof(url), "http://127.0.0.1:%u", peer_port);
 	snprintf(cluster, sizeof(cluster), "default=%s", url);
-	fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
-	if (fd < 0 || dup2(fd, STDOUT_FILENO) < 0 || dup2(fd, STDERR_FILENO) < 0)
-		_exit(126);
-	execl(etcd, etcd, data, "--listen-client-urls", client, "--advertise-client-urls", client,
-	      "--listen-peer-urls", url, "--initial-advertise-peer-urls", url,
-	      "--initial-cluster", cluster, (char *)NULL);
-	_exit(127);
+	return start("log", argv);
 }
 
 static void stop_etcd(pid_t pid)
@@ -262,14 +321,13 @@ static void stop_etcd(pid_t pid)
 static void put(unsigned port, const char *key)
 {
 	time_t end = time(NULL) + DEADLINE_SECONDS;
-	char command[512];
+	char endpoint[64];
+	const char *argv[] = { "etcdctl", "--endpoints", endpoint, "put", key, "value", NULL };
 
-	snprintf(command, sizeof(command),
-		 "%s/etcdctl --endpoints=127.0.0.1:%u put %s value >/dev/null 2>&1", peer, port,
-		 key);
-	while (system(command))
+	snprintf(endpoint, sizeof(endpoint), "127.0.0.1:%u", port);
+	while (!run(argv))
 		if (time(NULL) > end)
-			fail_msg("failed: %s", command);
+			fail_msg("etcd does not answer at %s", endpoint);
 }
 
 /* Adds an empty entry after the last one, as a leader does when it begins. */
@@ -307,7 +365,7 @@ static void test_etcd_and_kvd_take_turns(void **state)
 	stop_etcd(pid);
 	snprintf(dir, sizeof(dir), "%s/etcd/member/wal", top);
 	got = dump(0, NULL);
-	want = output("%s/waldump %s 2>&1", peer, dir);
+	want = waldump("0", "0", "");
 	assert_string_equal(got, want);
 	assert_non_null(strstr(got, "\nentry 0 2 6 "));
 	append_empty();

@@ -113,6 +113,10 @@ $(O)/obj/%.o: %.c $(O)/.flags | $(proto_h)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) $(CPPFLAGS) -include include/banned.h -MMD -MP -c -o $@ $<
 
+# The commit that --version tells of; asked for only when that file is compiled.
+git_sha = $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+$(O)/obj/kvd/version.o: CPPFLAGS += -DKVD_GIT_SHA='"$(git_sha)"'
+
 $(O)/%.pb-c.o: $(O)/%.pb-c.c $(O)/.flags
 	$(call say,CC,$<)
 	$(Q)$(CC) -std=gnu11 $(HARDEN) $(CFLAGS) $(if $(SAN),-fsanitize=$(SAN)) $(CPPFLAGS) -MMD -MP -c -o $@ $<

@@ -98,6 +98,7 @@ struct node *node_new(struct tree *tree, struct node *dir, const char *name, mod
 	}
 	list_init(&node->sibling);
 	list_init(&node->unsettled);
+	list_init(&node->lingering);
 	list_init(&node->children);
 	node->ino = tree->next_ino++;
 	node->cookie = 2;
@@ -169,8 +170,10 @@ int tree_move(struct tree *tree, struct node *node, struct node *dir, const char
 	link_node(tree, node, dir);
 	node_put(tree, node);
 	count_dir(node, 1);
-	if (node->present)
+	if (node->present) {
 		keep_dir(node, 1);
+		tree_keep_dirs(tree, dir);
+	}
 	old->attr.mtime = old->attr.ctime = tree->now;
 	dir->attr.mtime = dir->attr.ctime = tree->now;
 	tree_check_dir(tree, old);

@@ -153,6 +153,12 @@ static int make_dir(struct tree *tree, struct node *parent, const char *name, st
 	return file ? plant(tree, &up, dir, NAME_VALUE, up.attr.mode & S_IFMT) : 0;
 }
 
+void tree_keep_dirs(struct tree *tree, struct node *dir)
+{
+	for (; !dir->present; dir = dir->parent)
+		set_present(tree, dir, true);
+}
+
 void tree_check_dir(struct tree *tree, struct node *dir)
 {
 	while (dir->parent && dir->present && !dir->n_keeping && !dir->key.mod_revision) {

@@ -69,10 +69,13 @@ struct node {
 	/* anything else */
 	struct content *content;	/* what local programs see */
 	struct content *committed;	/* what the cluster has, where that differs */
-	struct edit *edit;		/* file.c: what was written and is not committed */
+	struct edit *edit;		/* edit.c: what was written and is not committed */
+	unsigned writers;		/* handles that may write */
+	bool unlinked;			/* by us: what is written to it now is nobody's */
 
 	/* echo.c */
 	struct job *job;
+	struct list lingering;		/* in echo.lingering */
 	uint64_t linger_until;		/* not removed before that, on uv_now()'s clock */
 	uint64_t generation;		/* of the last load that saw it */
 };

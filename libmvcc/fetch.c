@@ -32,10 +32,7 @@ static bool item_less(const void *a, const void *b)
 
 int fetch_sort(struct mvcc_fetch *fetch)
 {
-	for (size_t i = 1; i < fetch->n; i++)
-		if (item_less(&fetch->items[i], &fetch->items[i - 1]))
-			return sort_stable(fetch->items, fetch->n, sizeof(fetch->items[0]),
-					   item_less);
+	sort_items(fetch->items, fetch->n, sizeof(fetch->items[0]), item_less);
 	return 0;
 }
 

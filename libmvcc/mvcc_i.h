@@ -212,8 +212,8 @@ int fetch_find(struct mvcc_fetch *fetch, size_t known, struct mvcc_rev rev, stru
 
 /* --- sort.c ---------------------------------------------------------------------------- */
 
-/* Stable. @less(a, b): a belongs before b. */
-int sort_stable(void *items, size_t n, size_t size, bool (*less)(const void *, const void *));
+/* @less(a, b): a belongs before b. Not stable: ties come in the order that etcd gives. */
+void sort_items(void *items, size_t n, size_t size, bool (*less)(const void *, const void *));
 
 /* --- ring.c: recent events ------------------------------------------------------------------ */
 

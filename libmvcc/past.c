@@ -23,20 +23,19 @@ static bool rev_less(const void *a, const void *b)
 }
 
 /* Sorts, and keeps about PAST_MAX of the oldest: whole revisions only. */
-static int past_cut(struct watch_past *past)
+static void past_cut(struct watch_past *past)
 {
 	size_t keep = PAST_MAX;
-	int r = sort_stable(past->revs, past->n, sizeof(past->revs[0]), rev_less);
 
-	if (r || past->n <= keep)
-		return r;
+	sort_items(past->revs, past->n, sizeof(past->revs[0]), rev_less);
+	if (past->n <= keep)
+		return;
 	while (keep < past->n && past->revs[keep].main == past->revs[keep - 1].main)
 		keep++;
 	if (keep < past->n) {
 		past->n = keep;
 		past->upto = past->revs[keep - 1].main;
 	}
-	return 0;
 }
 
 static int past_add(void *arg, struct key *key)
@@ -57,7 +56,7 @@ static int past_add(void *arg, struct key *key)
 		if (!r)
 			past->revs[past->n++] = rev;
 		if (past->n >= (size_t)4 * PAST_MAX)
-			r = past_cut(past);
+			past_cut(past);
 	}
 	return r;
 }
@@ -83,12 +82,11 @@ int past_new(struct mvcc *store, const struct mvcc_watcher *watcher, int64_t fro
 		index_walk_range(&walk, range);
 		r = index_walk(&store->index, &walk);
 	}
-	if (!r)
-		r = past_cut(past);
 	if (r) {
 		past_free(past);
 		return r;
 	}
+	past_cut(past);
 	*out = past;
 	return 0;
 }

@@ -208,7 +208,7 @@ static int sort_key(struct mvcc *store, const struct mvcc_read *read, struct val
 	}
 }
 
-/* Ties stay in order of key. */
+/* Not by key: the index has that order. Ties: see sort.c. */
 static int sort_found(struct mvcc *store, struct gather *g, struct value_want *want)
 {
 	bool descend = g->read->sort_order == MVCC_SORT_DESCEND, cold = false;
@@ -227,9 +227,9 @@ static int sort_found(struct mvcc *store, struct gather *g, struct value_want *w
 		cold |= r == MVCC_COLD;
 	}
 	if (r >= 0 && !cold)
-		r = sort_stable(s, g->n, sizeof(*s),
-				value ? descend ? greater_value : less_value :
-				descend ? greater_by : less_by);
+		sort_items(s, g->n, sizeof(*s),
+			   value ? descend ? greater_value : less_value :
+			   descend ? greater_by : less_by);
 	for (size_t i = 0; i < g->n && !r; i++)
 		g->items[i] = s[i].found;
 	free(s);

@@ -9,7 +9,7 @@ static void put_bytes(const struct ctl *ctl, ProtobufCBinaryData bytes)
 	if (ctl->line.opt.hex)
 		for (size_t i = 0; i < bytes.len; i++)
 			fprintf(ctl->out, "\\x%02x", bytes.data[i]);
-	else
+	else if (bytes.len)
 		fwrite(bytes.data, 1, bytes.len, ctl->out);
 	fputc('\n', ctl->out);
 }
@@ -128,7 +128,9 @@ static void simple_time_to_live(struct ctl *ctl, const void *answer)
 		for (size_t i = 0; i < response->n_keys; i++) {
 			if (i)
 				fputc(' ', ctl->out);
-			fwrite(response->keys[i].data, 1, response->keys[i].len, ctl->out);
+			if (response->keys[i].len)
+				fwrite(response->keys[i].data, 1, response->keys[i].len,
+				       ctl->out);
 		}
 		fputs("])", ctl->out);
 	}

@@ -97,7 +97,8 @@ static int split_compare(struct slice line, struct compare_parts *out)
 	err = ctl_unquote(&rest, &out->key);
 	if (err)
 		return err;
-	if (!rest.len || *rest.data != ')')
+	/* A space has to follow, as in etcdctl. */
+	if (rest.len < 2 || rest.data[0] != ')' || rest.data[1] != ' ')
 		return -EINVAL;
 	rest = slice_of(rest.data + 1, rest.len - 1);
 	skip_spaces(&rest);

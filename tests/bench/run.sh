@@ -1,0 +1,112 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# run.sh [SECONDS [REPETITIONS]]: kvd and etcd 3.7.1 side by side, under h2load, which
+# nobody here wrote. Needs h2load (Debian package nghttp2-client) and "make peer".
+#
+# Both servers run with the same flags, on the same disk, and take turns within each
+# repetition. The table has the median rate of each, and the processor time, user and
+# system, that the server spent on one request; a busy machine disturbs that least.
+# Values have 256 bytes; h2load sends the same request, so the same key, every time.
+TMPDIR=${TMPDIR:-${O:-build}}
+mkdir -p "$TMPDIR"
+. "$(dirname "$0")/../common.sh"
+
+seconds=${1:-4}
+repetitions=${2:-3}
+command -v h2load >/dev/null || { echo 'h2load is missing (nghttp2-client)' >&2; exit 2; }
+[[ -x $ETCD ]] || { echo "$ETCD is missing: make peer" >&2; exit 2; }
+TICK=$(getconf CLK_TCK)
+
+# grpc FILE: frames standard input as one gRPC message
+grpc() {
+	local n
+	cat >"$TMP/message"
+	n=$(stat -c %s "$TMP/message")
+	{ printf "\\x00$(printf '\\x%02x' $((n >> 24)) $((n >> 16 & 255)) $((n >> 8 & 255)) \
+		$((n & 255)))"; cat "$TMP/message"; } >"$1"
+}
+
+{ printf '\x0a\x05bench\x12\x80\x02'; head -c 256 /dev/zero | tr '\0' v; } | grpc "$TMP/put"
+printf '\x0a\x05bench' | grpc "$TMP/range"
+printf '\x0a\x05bench\x38\x01' | grpc "$TMP/serializable"
+
+# ROWS: title, method, body, connections, streams
+ROWS=(
+	'put, 100x10|KV/Put|put|100|10'
+	'put, one at a time|KV/Put|put|1|1'
+	'linearizable range, 100x10|KV/Range|range|100|10'
+	'linearizable range, one at a time|KV/Range|range|1|1'
+	'serializable range, 100x10|KV/Range|serializable|100|10'
+)
+
+# cpu PID: clock ticks of user and system time so far
+cpu() {
+	local stat f
+	read -r stat <"/proc/$1/stat"
+	read -ra f <<<"${stat##*) }"
+	echo $((f[11] + f[12]))
+}
+
+revision() {
+	"$O/tests/fault/ask" "$1" get bench | sed -n 's/^ *revision: //p' | head -n 1
+}
+
+# measure URL PID ROW SECONDS: sets RATE (a second) and CPU (ns a request)
+measure() {
+	local title method body c m out before after ticks n bad
+	IFS='|' read -r title method body c m <<<"$3"
+	before=$(revision "$1")
+	ticks=$(cpu "$2")
+	out=$(h2load -D "$4" -c "$c" -m "$m" -t 1 -H content-type:application/grpc \
+		-H te:trailers -d "$TMP/$body" "$1/etcdserverpb.$method" 2>&1)
+	ticks=$(($(cpu "$2") - ticks))
+	after=$(revision "$1")
+	n=$(sed -n 's/^requests: .* \([0-9]*\) succeeded.*/\1/p' <<<"$out")
+	bad=$(sed -n 's/^status codes: .* \([0-9]*\) 3xx, \([0-9]*\) 4xx, \([0-9]*\) 5xx/\1\2\3/p' \
+		<<<"$out")
+	if ((${n:-0} == 0)) || [[ $bad != 000 ]]; then
+		not_ok "$title" "$out"
+		return 1
+	fi
+	if [[ $body == put ]] && ((after - before < n)); then
+		not_ok "$title" "$n puts answered, but only $((after - before)) revisions made"
+		return 1
+	fi
+	RATE=$((n / $4))
+	CPU=$((ticks * 1000000000 / TICK / n))
+}
+
+median() { sort -n | sed -n "$(((repetitions + 1) / 2))p"; }
+per_us() { printf '%d.%d' $(($1 / 1000)) $(($1 % 1000 / 100)); }
+ratio() { printf '%d.%02d' $(($1 / $2)) $(($1 % $2 * 100 / $2)); }
+
+start_server etcd || finish
+urls[0]=$URL pids[0]=$SERVER
+start_server kvd || finish
+urls[1]=$URL pids[1]=$SERVER
+for u in "${urls[@]}"; do "$O/tests/fault/ask" "$u" put bench v >/dev/null; done
+
+echo "$(nproc) processors, data on $(stat -f -c %T "$TMP"), $seconds s, median of $repetitions"
+printf '%-36s %12s %12s %7s %11s %11s %7s\n' '' 'etcd 1/s' 'kvd 1/s' ratio \
+	'etcd us' 'kvd us' ratio
+for row in "${ROWS[@]}"; do
+	: >"$TMP/rate0"; : >"$TMP/rate1"; : >"$TMP/cpu0"; : >"$TMP/cpu1"
+	for ((i = 0; i <= repetitions; i++)); do
+		for s in 0 1; do
+			# the first turn warms up and does not count
+			measure "${urls[s]}" "${pids[s]}" "$row" $((i ? seconds : 1)) || finish
+			((i)) || continue
+			echo "$RATE" >>"$TMP/rate$s"
+			echo "$CPU" >>"$TMP/cpu$s"
+		done
+	done
+	for s in 0 1; do
+		rate[s]=$(median <"$TMP/rate$s") cost[s]=$(median <"$TMP/cpu$s")
+	done
+	printf '%-36s %12d %12d %7s %11s %11s %7s\n' "${row%%|*}" "${rate[0]}" "${rate[1]}" \
+		"$(ratio "${rate[1]}" "${rate[0]}")" "$(per_us "${cost[0]}")" \
+		"$(per_us "${cost[1]}")" "$(ratio "${cost[0]}" $((cost[1] ? cost[1] : 1)))"
+	passed=$((passed + 1))
+done
+finish

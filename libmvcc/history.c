@@ -214,10 +214,6 @@ void key_drop(struct key *key, size_t n)
 	h->n -= (uint32_t)n;
 	h->first_no += (uint32_t)n;
 	memmove(h->revs, h->revs + n, h->n * sizeof(h->revs[0]));
-	if (n < h->first_len) {
-		h->first_len -= (uint32_t)n;
-		return;
-	}
 	h->first_len = 1;
 	while (h->first_len < h->n && !is_tombstone(h->revs[h->first_len - 1].sub))
 		h->first_len++;

@@ -163,7 +163,7 @@ static void check_node(const struct node *node, int64_t *live, int64_t *keys, in
 			k = 1;
 			m = node->key[i]->mod;
 			BUG_ON((node->live >> i & 1) != (uint64_t)l);
-			BUG_ON(key_stale(node->key[i]) && !(node->stale >> i & 1));
+			BUG_ON(key_stale(node->key[i]) != (node->stale >> i & 1));
 		}
 		*live += l;
 		*keys += k;

@@ -408,6 +408,89 @@ static void committed_entries_come_in_slices(void **state)
 	raft_update_clear(up);
 }
 
+/* --- what may be committed ------------------------------------------------------------ */
+
+/* Gives @id, which is down, a log on disk: one entry for each term. */
+static void disk_log(uint64_t id, const uint64_t *terms, size_t n, uint64_t commit)
+{
+	struct net_disk *disk = &net.node[id].disk;
+
+	disk->entries = calloc(n, sizeof(*disk->entries));
+	assert_non_null(disk->entries);
+	disk->n_entries = n;
+	for (size_t i = 0; i < n; i++)
+		disk->entries[i] = (struct raft_entry){
+			terms[i], i + 1, RAFT_ENTRY_NORMAL, net_blob("x"),
+		};
+	disk->hard_state = (struct raft_hard_state){ terms[n - 1], 0, commit };
+}
+
+static void receive(uint64_t id, struct raft_message m)
+{
+	struct raft_event ev = { .type = RAFT_RECEIVE, .message = &m };
+
+	m.to = id;
+	assert_int_equal(net_step(&net, id, &ev), 0);
+}
+
+/* Thesis figure 3.7: an entry of an earlier term that a majority has may still be
+ * overwritten, until one of the leader's own term is committed after it. */
+static void an_earlier_term_is_not_committed_by_counting(void **state)
+{
+	net_crash(&net, 1, 0);
+	for (uint64_t id = 1; id <= 2; id++)
+		disk_log(id, (uint64_t[]){ 1, 2 }, 3 - id, 0);
+	net_crash(&net, 2, 0);
+	net.node[1].config.max_message_bytes = 0;	/* one entry in a message */
+	net_start(&net, 1);
+	net_start(&net, 2);
+	net_isolate(&net, 3, true);
+	net_event(&net, 1, RAFT_CAMPAIGN);
+	while (net.n_bag && net_status(&net, 2).last_index < 2)
+		net_deliver(&net, 0);
+	assert_int_equal(net_status(&net, 1).role, RAFT_LEADER);
+	assert_int_equal(net.bag[0].type, RAFT_MSG_APP_RESP);
+	assert_int_equal(net.bag[0].index, 2);
+	net_deliver(&net, 0);
+	expect(1, RAFT_LEADER, 3, 0);
+	net_settle(&net);
+	expect(1, RAFT_LEADER, 3, 3);
+}
+
+/* The leader's commit index says nothing about entries it has not matched with. */
+static void a_tail_that_is_not_the_leaders_is_not_committed(void **state)
+{
+	net_crash(&net, 1, 0);
+	disk_log(1, (uint64_t[]){ 1, 1, 1 }, 3, 0);
+	net_start(&net, 1);
+	receive(1, (struct raft_message){ .type = RAFT_MSG_APP, .from = 2, .term = 2, .index = 1,
+					  .log_term = 1, .commit = 3 });
+	expect(1, RAFT_FOLLOWER, 2, 1);
+}
+
+/* One that is no voter any more, and whose log is longer, refuses its vote and says
+ * what is committed; that may be what makes it irrelevant. */
+static void a_refusal_says_what_is_committed(void **state)
+{
+	struct raft_conf_state *conf = &net.node[1].disk.snapshot.conf;
+
+	net_crash(&net, 1, 0);
+	net_crash(&net, 2, 0);
+	disk_log(1, (uint64_t[]){ 1, 1, 1 }, 3, 2);
+	disk_log(2, (uint64_t[]){ 1, 1 }, 2, 0);
+	conf->voters[0] = 2;
+	conf->voters[1] = 3;
+	conf->n_voters = 2;
+	net_start(&net, 1);
+	net_start(&net, 2);
+	net_isolate(&net, 3, true);
+	net_event(&net, 2, RAFT_CAMPAIGN);
+	assert_int_equal(net_status(&net, 2).role, RAFT_PRE_CANDIDATE);
+	assert_int_equal(net_status(&net, 2).commit, 0);
+	net_settle(&net);
+	expect(2, RAFT_FOLLOWER, 1, 2);
+}
+
 /* --- asynchronous storage ------------------------------------------------------------ */
 
 static void append_from(uint64_t from, uint64_t term, uint64_t entry_term)
@@ -485,6 +568,9 @@ int main(void)
 		THREE(a_full_window_goes_on_after_loss),
 		ONE(uncommitted_bytes_are_limited),
 		ONE(committed_entries_come_in_slices),
+		THREE(an_earlier_term_is_not_committed_by_counting),
+		THREE(a_tail_that_is_not_the_leaders_is_not_committed),
+		THREE(a_refusal_says_what_is_committed),
 		THREE(a_stored_entry_may_have_been_overwritten),
 		THREE(two_appends_are_under_way_at_once),
 	};

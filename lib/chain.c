@@ -8,7 +8,7 @@
  */
 #include "lib/chain.h"
 
-#include <stdlib.h>
+#include "lib/pool_i.h"
 
 /* Pieces grow with their chain between these sizes, allocation included. */
 #define PIECE_MIN 512
@@ -20,6 +20,7 @@ struct piece {
 	uint8_t *data;
 	size_t len;
 	size_t room;		/* bytes free after data + len; 0 with a blob */
+	size_t size;		/* of the allocation */
 	uint8_t own[];
 };
 
@@ -37,7 +38,7 @@ static void piece_free(struct piece *piece)
 {
 	list_del(&piece->node);
 	blob_put(piece->blob);
-	free(piece);
+	pool_free(piece, piece->size);
 }
 
 void chain_init(struct chain *chain)
@@ -57,13 +58,12 @@ void chain_release(struct chain *chain)
 /* A new last piece with room for @n bytes of its own, or NULL and a failed chain. */
 static struct piece *add_own(struct chain *chain, size_t n)
 {
-	size_t room = PIECE_MIN - sizeof(struct piece);
+	size_t grown = MIN(MAX(2 * chain->len, (size_t)PIECE_MIN), (size_t)PIECE_MAX);
+	size_t size = pool_round(MAX(grown, sizeof(struct piece) + n));
 	struct piece *piece;
 
-	if (chain->len > room)
-		room = MIN(chain->len, PIECE_MAX - sizeof(struct piece));
-	room = MAX(room, n);
-	piece = malloc(sizeof(*piece) + room);
+	BUG_ON(n > SIZE_MAX / 2);
+	piece = pool_alloc(size);
 	if (!piece) {
 		chain->failed = true;
 		return NULL;
@@ -71,14 +71,15 @@ static struct piece *add_own(struct chain *chain, size_t n)
 	piece->blob = NULL;
 	piece->data = piece->own;
 	piece->len = 0;
-	piece->room = room;
+	piece->room = size - sizeof(*piece);
+	piece->size = size;
 	list_add_tail(&chain->pieces, &piece->node);
 	return piece;
 }
 
 static void add_blob(struct chain *chain, struct blob *blob, struct slice s)
 {
-	struct piece *piece = malloc(sizeof(*piece));
+	struct piece *piece = pool_alloc(sizeof(*piece));
 
 	if (!piece) {
 		chain->failed = true;
@@ -88,6 +89,7 @@ static void add_blob(struct chain *chain, struct blob *blob, struct slice s)
 	piece->data = (uint8_t *)s.data;
 	piece->len = s.len;
 	piece->room = 0;
+	piece->size = sizeof(*piece);
 	list_add_tail(&chain->pieces, &piece->node);
 	chain->len += s.len;
 }

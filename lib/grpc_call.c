@@ -11,9 +11,9 @@
 #include <stdlib.h>
 
 #include "lib/grpc_server_i.h"
+#include "lib/pool_i.h"
 
 #define CALL_TEXT_MAX 512	/* of a refusal */
-#define CALLS_KEPT 1024		/* calls kept for reuse */
 
 /* Request headers that are looked at. */
 enum {
@@ -26,7 +26,7 @@ struct grpc_call {
 	struct server_conn *conn;
 	const struct grpc_method *method;	/* NULL until open */
 	void *user;
-	struct list node;		/* in server->deadlines or server->free_calls */
+	struct list node;		/* in server->deadlines */
 	uint64_t deadline;
 	struct grpc_reader reader;
 	struct http2_value headers[N_HEADERS];
@@ -52,38 +52,29 @@ static const struct grpc_server_config *config_of(const struct grpc_call *call)
 
 static int header_index(struct slice name)
 {
-	static const struct { struct slice name; int index; } known[] = {
-		{ { (const uint8_t *)":path", 5 }, H_PATH },
-		{ { (const uint8_t *)":method", 7 }, H_METHOD },
-		{ { (const uint8_t *)"content-type", 12 }, H_CONTENT_TYPE },
-		{ { (const uint8_t *)"grpc-encoding", 13 }, H_ENCODING },
-		{ { (const uint8_t *)"grpc-timeout", 12 }, H_TIMEOUT },
-		{ { (const uint8_t *)"authorization", 13 }, H_AUTHORIZATION },
-		{ { (const uint8_t *)"token", 5 }, H_TOKEN },
-		{ { (const uint8_t *)"hasleader", 9 }, H_HASLEADER },
+	static const struct { const char *name; int index; } known[16][2] = {
+		[5] = { { ":path", H_PATH }, { "token", H_TOKEN } },
+		[7] = { { ":method", H_METHOD } },
+		[9] = { { "hasleader", H_HASLEADER } },
+		[12] = { { "content-type", H_CONTENT_TYPE }, { "grpc-timeout", H_TIMEOUT } },
+		[13] = { { "grpc-encoding", H_ENCODING }, { "authorization", H_AUTHORIZATION } },
 	};
 
-	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
-		if (slice_eq(known[i].name, name))
-			return known[i].index;
+	if (name.len >= ARRAY_SIZE(known))
+		return -1;
+	for (int i = 0; i < 2 && known[name.len][i].name; i++)
+		if (!memcmp(known[name.len][i].name, name.data, name.len))
+			return known[name.len][i].index;
 	return -1;
 }
 
 static struct http2_stream *call_open(struct http2 *http2)
 {
 	struct server_conn *conn = container_of(http2, struct server_conn, http2);
-	struct grpc_server *server = conn->server;
-	struct grpc_call *call;
+	struct grpc_call *call = pool_alloc(sizeof(*call));
 
-	if (list_empty(&server->free_calls)) {
-		call = malloc(sizeof(*call));
-		if (!call)
-			return NULL;
-	} else {
-		call = list_first(&server->free_calls, struct grpc_call, node);
-		list_del(&call->node);
-		server->n_free_calls--;
-	}
+	if (!call)
+		return NULL;
 	memset(call, 0, sizeof(*call));
 	call->conn = conn;
 	http2_stream_init(&call->stream);
@@ -350,7 +341,6 @@ static void call_writable(struct http2_stream *stream)
 static void call_close(struct http2_stream *stream, uint32_t error)
 {
 	struct grpc_call *call = call_of(stream);
-	struct grpc_server *server = call->conn->server;
 
 	if (!call->finished)
 		detach(call);
@@ -358,21 +348,7 @@ static void call_close(struct http2_stream *stream, uint32_t error)
 	for (size_t i = 0; i < N_HEADERS; i++)
 		http2_value_put(&call->headers[i]);
 	free(call->text);
-	if (server->n_free_calls == CALLS_KEPT) {
-		free(call);
-		return;
-	}
-	list_add(&server->free_calls, &call->node);
-	server->n_free_calls++;
-}
-
-void grpc_calls_free(struct grpc_server *server)
-{
-	struct grpc_call *call, *next;
-
-	list_for_each_safe(call, next, &server->free_calls, node)
-		free(call);
-	list_init(&server->free_calls);
+	pool_free(call, sizeof(*call));
 }
 
 const struct http2_ops grpc_call_ops = {

@@ -405,7 +405,6 @@ int grpc_server_new(uv_loop_t *loop, const struct grpc_server_config *config,
 	list_init(&server->listeners);
 	list_init(&server->conns);
 	list_init(&server->deadlines);
-	list_init(&server->free_calls);
 	err = method_table_init(&server->methods, config->methods);
 	if (err)
 		goto free_server;
@@ -519,7 +518,6 @@ void grpc_server_free(struct grpc_server *server)
 	if (!server)
 		return;
 	BUG_ON(!server->ended);
-	grpc_calls_free(server);
 	method_table_release(&server->methods);
 	free(server);
 }

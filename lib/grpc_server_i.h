@@ -33,8 +33,6 @@ struct grpc_server {
 	uint16_t port;
 	struct list deadlines;	/* calls that have one */
 	uv_timer_t deadline_timer;	/* runs while there are some */
-	struct list free_calls;
-	unsigned n_free_calls;
 	bool stopping, ended;	/* shutdown was called; done was called */
 	uv_timer_t grace;
 	unsigned open_timers;
@@ -60,8 +58,5 @@ void method_table_release(struct method_table *table);
 const struct grpc_method *method_table_find(const struct method_table *table, struct slice path);
 /* True where a method's path begins with "/" @service "/". */
 bool method_table_has_service(const struct method_table *table, struct slice service);
-
-/* Frees the calls that were kept for reuse. */
-void grpc_calls_free(struct grpc_server *server);
 
 #endif

@@ -11,6 +11,9 @@
 
 #include <errno.h>
 #include <nghttp2/nghttp2.h>
+#include <stdlib.h>
+
+#include "lib/pool_i.h"
 
 /* A stream with a body longer than this takes turns with the others. */
 #define INCREMENTAL_MIN 65536
@@ -32,6 +35,58 @@ static int session_errno(ssize_t err)
 		return -EPROTO;
 	}
 }
+
+/* --- nghttp2's memory: from the pool, each piece with its size before it ----------- */
+
+struct sized {
+	size_t size;
+	_Alignas(16) uint8_t bytes[];
+};
+
+static void *mem_alloc(size_t size, void *user)
+{
+	struct sized *m = pool_alloc(sizeof(*m) + size);
+
+	if (!m)
+		return NULL;
+	m->size = sizeof(*m) + size;
+	return m->bytes;
+}
+
+static void mem_free(void *bytes, void *user)
+{
+	struct sized *m = bytes ? container_of(bytes, struct sized, bytes) : NULL;
+
+	if (m)
+		pool_free(m, m->size);
+}
+
+static void *mem_calloc(size_t n, size_t size, void *user)
+{
+	void *bytes;
+
+	if (size && n > SIZE_MAX / 2 / size)
+		return NULL;
+	bytes = mem_alloc(n * size, user);
+	return bytes ? memset(bytes, 0, n * size) : NULL;
+}
+
+static void *mem_realloc(void *bytes, size_t size, void *user)
+{
+	void *grown = mem_alloc(size, user);
+	size_t old;
+
+	if (!grown || !bytes)
+		return grown;
+	old = container_of(bytes, struct sized, bytes)->size - sizeof(struct sized);
+	memcpy(grown, bytes, MIN(old, size));
+	mem_free(bytes, user);
+	return grown;
+}
+
+static nghttp2_mem session_mem = {
+	.malloc = mem_alloc, .free = mem_free, .calloc = mem_calloc, .realloc = mem_realloc,
+};
 
 /* RFC 9113 names, as Go prints them. */
 const char *http2_error_text(uint32_t error)
@@ -59,9 +114,16 @@ void http2_value_put(struct http2_value *value)
 	*value = (struct http2_value){ 0 };
 }
 
-static struct http2_stream *find_stream(nghttp2_session *session, int32_t id)
+/* What comes for one stream mostly comes in a row. */
+static struct http2_stream *find_stream(struct http2 *http2, int32_t id)
 {
-	return nghttp2_session_get_stream_user_data(session, id);
+	struct http2_stream *stream = http2->last;
+
+	if (stream && stream->id == id)
+		return stream;
+	stream = nghttp2_session_get_stream_user_data(http2->session, id);
+	http2->last = stream;
+	return stream;
 }
 
 void http2_stream_init(struct http2_stream *stream)
@@ -81,6 +143,8 @@ static void add_stream(struct http2 *http2, struct http2_stream *stream, int32_t
 
 static void drop_stream(struct http2_stream *stream, uint32_t error)
 {
+	if (stream->http2->last == stream)
+		stream->http2->last = NULL;
 	list_del(&stream->node);
 	list_del(&stream->writable);
 	chain_release(&stream->body);
@@ -109,10 +173,10 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
 static int on_header(nghttp2_session *session, const nghttp2_frame *frame, nghttp2_rcbuf *name,
 		     nghttp2_rcbuf *value, uint8_t flags, void *user)
 {
-	struct http2_stream *stream = find_stream(session, frame->hd.stream_id);
+	struct http2 *http2 = user;
+	struct http2_stream *stream = find_stream(http2, frame->hd.stream_id);
 	nghttp2_vec n = nghttp2_rcbuf_get_buf(name), v = nghttp2_rcbuf_get_buf(value);
 	struct http2_value out = { slice_of(v.base, v.len), value };
-	struct http2 *http2 = user;
 
 	if (http2->dead)
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
@@ -130,8 +194,8 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, nghtt
 static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *data,
 		   size_t len, void *user)
 {
-	struct http2_stream *stream = find_stream(session, id);
 	struct http2 *http2 = user;
+	struct http2_stream *stream = find_stream(http2, id);
 
 	if (http2->dead)
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
@@ -163,7 +227,7 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
 	switch (frame->hd.type) {
 	case NGHTTP2_HEADERS:
 	case NGHTTP2_DATA:
-		stream = find_stream(session, frame->hd.stream_id);
+		stream = find_stream(http2, frame->hd.stream_id);
 		if (stream)
 			stream_frame(http2, stream, frame);
 		break;
@@ -186,8 +250,8 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
 
 static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t error, void *user)
 {
-	struct http2_stream *stream = find_stream(session, id);
 	struct http2 *http2 = user;
+	struct http2_stream *stream = find_stream(http2, id);
 
 	if (http2->dead)
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
@@ -275,7 +339,7 @@ static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, v
 		return 0;
 	if (http2->server && !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
 		return 0;
-	stream = find_stream(session, frame->hd.stream_id);
+	stream = find_stream(http2, frame->hd.stream_id);
 	if (!stream)
 		return 0;
 	stream->sent = true;
@@ -450,9 +514,11 @@ static int new_session(struct http2 *http2)
 	nghttp2_option_set_stream_reset_rate_limit(option, HTTP2_RESET_BURST, HTTP2_RESET_RATE);
 	nghttp2_option_set_no_closed_streams(option, 1);
 	if (http2->server)
-		err = nghttp2_session_server_new2(&http2->session, cb, http2, option);
+		err = nghttp2_session_server_new3(&http2->session, cb, http2, option,
+						  &session_mem);
 	else
-		err = nghttp2_session_client_new2(&http2->session, cb, http2, option);
+		err = nghttp2_session_client_new3(&http2->session, cb, http2, option,
+						  &session_mem);
 out:
 	nghttp2_option_del(option);
 	nghttp2_session_callbacks_del(cb);

@@ -100,6 +100,7 @@ struct http2 {
 	const struct http2_ops *ops;
 	struct list streams;
 	struct list writable;
+	struct http2_stream *last;	/* found */
 	struct chain *out;	/* during http2_fill() */
 	bool server;
 	bool settled;		/* the other side's SETTINGS came */

@@ -11,7 +11,7 @@
  * close after a failed write destroys the environment: after the first error of
  * write() or sync() the process must end without closing.
  *
- * Everything Berkeley DB has to say in words goes to bdb->why, nothing is printed.
+ * What Berkeley DB has to say in words goes to bdb->said, nothing is printed.
  */
 #include <sys/types.h>
 
@@ -44,7 +44,8 @@ struct bdb {
 	int64_t in_use;			/* bytes of all records */
 	uint8_t *scratch;
 	uint32_t scratch_size;
-	char why[WHY_MAX];
+	char *path;
+	char said[WHY_MAX / 2], why[WHY_MAX];
 };
 
 static const char *const our_files[] = { "revisions.db", "records.db" };
@@ -61,8 +62,8 @@ static void on_error(const DB_ENV *env, const char *prefix, const char *message)
 {
 	struct bdb *bdb = env->app_private;
 
-	if (!bdb->why[0])
-		snprintf(bdb->why, sizeof(bdb->why), "%s", message);
+	if (!bdb->said[0])
+		snprintf(bdb->said, sizeof(bdb->said), "%s", message);
 }
 
 static void on_message(const DB_ENV *env, const char *message)
@@ -97,6 +98,20 @@ static int refuse(struct bdb *bdb, int error, const char *format, ...)
 	vsnprintf(bdb->why, sizeof(bdb->why), format, args);
 	va_end(args);
 	return error;
+}
+
+/* Puts an error into words, unless that is done. Gives the error back. */
+static int explain(struct bdb *bdb, int error)
+{
+	bool damage = error == -EBADMSG;
+	const char *said = bdb->said[0] ? bdb->said :
+			   damage ? "a record contradicts its revision" : strerror(-error);
+
+	if (error >= 0 || bdb->why[0])
+		return error;
+	return refuse(bdb, error, damage ? "%s: the store is damaged: %s; restore it from a "
+					   "snapshot or from another member" : "%s: %s",
+		      bdb->path, said);
 }
 
 /* --- records of the two trees ------------------------------------------------------ */
@@ -205,32 +220,39 @@ static int scan_bulk(DBT *bulk, pair_fn fn, void *arg)
 	return r;
 }
 
+/* One bulk read into the scratch buffer, which grows to what a large record needs. */
+static int scan_read(struct bdb *bdb, DBC *cursor, DBT *bulk)
+{
+	DBT key = { 0 };
+	int r;
+
+	do {
+		*bulk = dbt_scratch(bdb);
+		r = cursor->get(cursor, &key, bulk, DB_NEXT | DB_MULTIPLE_KEY);
+	} while (r == DB_BUFFER_SMALL && bulk->size > bdb->scratch_size &&
+		 !scratch_reserve(bdb, bulk->size));
+	return r;
+}
+
 static int scan_tree(struct bdb *bdb, DB *db, pair_fn fn, void *arg)
 {
-	DBT key = { 0 }, bulk;
 	DBC *cursor;
+	DBT bulk;
 	int r, closed;
 
 	r = translate(db->cursor(db, NULL, &cursor, DB_CURSOR_BULK));
 	if (r)
 		return r;
-	for (;;) {
-		bulk = dbt_scratch(bdb);
-		r = cursor->get(cursor, &key, &bulk, DB_NEXT | DB_MULTIPLE_KEY);
-		if (r == DB_BUFFER_SMALL && bulk.size > bdb->scratch_size) {
-			r = scratch_reserve(bdb, bulk.size);
-			if (!r)
-				continue;
+	do {
+		r = scan_read(bdb, cursor, &bulk);
+		if (r == DB_NOTFOUND) {
+			r = 0;
 			break;
 		}
-		r = r == DB_NOTFOUND ? 1 : translate(r);
-		if (!r)
-			r = scan_bulk(&bulk, fn, arg);
-		if (r)
-			break;
-	}
+		r = r ? translate(r) : scan_bulk(&bulk, fn, arg);
+	} while (!r);
 	closed = translate(cursor->close(cursor));
-	return r < 0 ? r : closed;
+	return r ? r : closed;
 }
 
 struct rev_scan {
@@ -255,14 +277,14 @@ static int bdb_scan(struct mvcc_backend *backend, backend_scan_fn fn, void *arg)
 	struct rev_scan s = { bdb_of(backend), fn, arg };
 
 	s.bdb->in_use = 0;
-	return scan_tree(s.bdb, s.bdb->revisions, scan_rev, &s);
+	return explain(s.bdb, scan_tree(s.bdb, s.bdb->revisions, scan_rev, &s));
 }
 
 static int bdb_scan_records(struct mvcc_backend *backend, backend_record_fn fn, void *arg)
 {
 	struct bdb *bdb = bdb_of(backend);
 
-	return scan_tree(bdb, bdb->records, fn, arg);
+	return explain(bdb, scan_tree(bdb, bdb->records, fn, arg));
 }
 
 /* --- writing ----------------------------------------------------------------------------- */
@@ -372,8 +394,9 @@ static bool is_ours(const char *name)
 }
 
 /* Refuses a directory with anything in it that is not ours. */
-static int dir_check(struct bdb *bdb, const char *path)
+static int dir_check(struct bdb *bdb)
 {
+	const char *path = bdb->path;
 	const struct dirent *e;
 	DIR *dir = opendir(path);
 	int r = 0;
@@ -395,8 +418,10 @@ static int dir_check(struct bdb *bdb, const char *path)
 }
 
 /* The lock of the directory itself keeps a second process out. */
-static int dir_lock(struct bdb *bdb, const char *path)
+static int dir_lock(struct bdb *bdb)
 {
+	const char *path = bdb->path;
+
 	bdb->dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (bdb->dir < 0)
 		return refuse(bdb, -errno, "%s: cannot be opened: %s", path, strerror(errno));
@@ -444,7 +469,8 @@ static int tree_open(struct bdb *bdb, const char *file, DB **out)
 	if (!r)
 		r = (*out)->open(*out, NULL, file, NULL, DB_BTREE,
 				 DB_CREATE | DB_THREAD | DB_AUTO_COMMIT, 0600);
-	return translate(r);
+	/* nothing that is asked for here is invalid: the file is */
+	return r == EINVAL ? -EBADMSG : translate(r);
 }
 
 static int pair_seen(void *arg, struct slice key, struct slice value)
@@ -453,7 +479,7 @@ static int pair_seen(void *arg, struct slice key, struct slice value)
 }
 
 /* A new store gets its format; an old one must have one that is known here. */
-static int format_check(struct bdb *bdb, const char *path)
+static int format_check(struct bdb *bdb)
 {
 	DBT key = dbt_of(FORMAT_RECORD, sizeof(FORMAT_RECORD) - 1), value;
 	uint8_t bytes[8];
@@ -467,10 +493,11 @@ static int format_check(struct bdb *bdb, const char *path)
 		return 0;
 	if (!r)
 		return refuse(bdb, -EPROTONOSUPPORT, "%s: written by a newer version of this "
-			      "program; use that one", path);
+			      "program; use that one", bdb->path);
 	r = scan_tree(bdb, bdb->revisions, pair_seen, NULL);
 	if (r)
-		return refuse(bdb, MIN(r, -EBADMSG), "%s: holds data but no format record", path);
+		return r < 0 ? r : refuse(bdb, -EPROTONOSUPPORT, "%s: holds revisions but does not "
+					  "say in which format", bdb->path);
 	put_be64(bytes, FORMAT);
 	value = dbt_of(bytes, sizeof(bytes));
 	return translate(bdb->records->put(bdb->records, NULL, &key, &value, 0));
@@ -478,10 +505,10 @@ static int format_check(struct bdb *bdb, const char *path)
 
 static int bdb_start(struct bdb *bdb, const struct mvcc_bdb_args *args)
 {
-	int r = dir_check(bdb, args->dir);
+	int r = dir_check(bdb);
 
 	if (!r)
-		r = dir_lock(bdb, args->dir);
+		r = dir_lock(bdb);
 	if (!r)
 		r = scratch_reserve(bdb, SCAN_BYTES);
 	if (!r)
@@ -490,7 +517,7 @@ static int bdb_start(struct bdb *bdb, const struct mvcc_bdb_args *args)
 		r = tree_open(bdb, our_files[0], &bdb->revisions);
 	if (!r)
 		r = tree_open(bdb, our_files[1], &bdb->records);
-	return r ? r : format_check(bdb, args->dir);
+	return r ? r : format_check(bdb);
 }
 
 static void bdb_close(struct mvcc_backend *backend)
@@ -506,6 +533,7 @@ static void bdb_close(struct mvcc_backend *backend)
 	if (bdb->dir >= 0)
 		close(bdb->dir);
 	free(bdb->scratch);
+	free(bdb->path);
 	free(bdb);
 }
 
@@ -530,10 +558,9 @@ int mvcc_bdb_open(const struct mvcc_bdb_args *args, struct mvcc_backend **out,
 		return -ENOMEM;
 	bdb->backend.ops = &bdb_ops;
 	bdb->dir = -1;
-	r = bdb_start(bdb, args);
+	bdb->path = strdup(args->dir);
+	r = bdb->path ? explain(bdb, bdb_start(bdb, args)) : -ENOMEM;
 	if (r) {
-		if (!bdb->why[0])
-			refuse(bdb, r, "%s: %s", args->dir, strerror(-r));
 		snprintf(why, why_size, "%s", bdb->why);
 		bdb_close(&bdb->backend);
 		return r;

@@ -121,7 +121,8 @@ static void lease_gone(struct renewing *renewing, int64_t lease)
 
 static void lease_renewed(void *user, int64_t lease, int64_t ttl)
 {
-	Etcdserverpb__LeaseKeepAliveResponse response = ETCDSERVERPB__LEASE_KEEP_ALIVE_RESPONSE__INIT;
+	Etcdserverpb__LeaseKeepAliveResponse response =
+		ETCDSERVERPB__LEASE_KEEP_ALIVE_RESPONSE__INIT;
 	struct renewing *renewing = user;
 	struct ctl *ctl = renewing->ctl;
 

@@ -175,7 +175,8 @@ static bool json_fields(FILE *out, const ProtobufCMessage *message, bool hex)
 
 	for (unsigned i = 0; i < message->descriptor->n_fields; i++) {
 		const ProtobufCFieldDescriptor *field = &message->descriptor->fields[i];
-		const void *at = base + field->offset, *quantifier = base + field->quantifier_offset;
+		const void *quantifier = base + field->quantifier_offset;
+		const void *at = base + field->offset;
 		bool repeated = field->label == PROTOBUF_C_LABEL_REPEATED;
 
 		if (is_empty(field, at, quantifier) && !is_hex_id(field, hex))

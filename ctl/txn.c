@@ -120,7 +120,8 @@ static int compare_malformed(struct ctl *ctl, struct slice line, const struct co
 	if (parts->target.data) {
 		fprintf(ctl->err, "; got %.*s(", (int)parts->target.len, parts->target.data);
 		text_quote(ctl->err, parts->key);
-		fprintf(ctl->err, ") %.*s ", (int)parts->op.len, (const char *)parts->op.data ?: "");
+		fprintf(ctl->err, ") %.*s ", (int)parts->op.len,
+			(const char *)parts->op.data ?: "");
 		text_quote(ctl->err, parts->value);
 	}
 	fputc('\n', ctl->err);

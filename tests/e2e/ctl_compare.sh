@@ -233,6 +233,7 @@ watch_both() {
 	local who n=$1 text=() pid
 	shift
 	for who in etcdctl kvctl; do
+		: >"$TMP/$who.out"
 		timeout 20 "${PROGRAM[$who]}" --endpoints "${EP[$who]}" watch \
 			"${@//@R/${REV[$who]}}" >"$TMP/$who.out" 2>"$TMP/$who.err" &
 		pid=$!

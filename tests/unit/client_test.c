@@ -130,7 +130,8 @@ static void on_watch(struct grpc_call *call, struct slice message)
 
 static void on_keep_alive(struct grpc_call *call, struct slice message)
 {
-	Etcdserverpb__LeaseKeepAliveResponse response = ETCDSERVERPB__LEASE_KEEP_ALIVE_RESPONSE__INIT;
+	Etcdserverpb__LeaseKeepAliveResponse response =
+		ETCDSERVERPB__LEASE_KEEP_ALIVE_RESPONSE__INIT;
 	struct server *server = server_of(call);
 	struct pb_arena arena;
 	ProtobufCMessage *decoded;

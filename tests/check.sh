@@ -12,6 +12,7 @@ O=${1:-build}
 case $O in /*) ;; *) O=$PWD/$O ;; esac
 export O
 SUITE_SECONDS=${SUITE_SECONDS:-300}
+SUITES=${SUITES:-}	# names, or what they begin with; empty: all
 
 logs=$(mktemp -d "${TMPDIR:-/tmp}/kvd-check.XXXXXX")
 trap 'rm -rf "$logs"' EXIT
@@ -39,8 +40,27 @@ count() {
 
 bc_sum() { local s; read -r s; echo $((${s:-0})); }
 
+# wanted NAME
+wanted() {
+	local s
+	[[ -z $SUITES ]] && return
+	for s in $SUITES; do
+		[[ $1 == "$s"* ]] && return
+	done
+	return 1
+}
+
+# shorten LOG: the checks that failed and what they say, or else the end
+shorten() {
+	local out
+	out=$(awk '/^not ok/ { on = 1; print; next } /^#/ && on { print; next } { on = 0 }
+		/\[  FAILED  \]|\[  ERROR   \]|ERROR: |runtime error/' "$1" | head -n 60)
+	if [[ -n $out ]]; then echo "$out"; else tail -n 25 "$1"; fi
+}
+
 # suite NAME COMMAND...
 suite() {
+	wanted "$1" || return 0
 	local name=$1 log=$logs/${1//\//_} status start=$SECONDS
 	shift
 	timeout -k 10 "$SUITE_SECONDS" "$@" >"$log" 2>&1 </dev/null
@@ -55,8 +75,7 @@ suite() {
 	printf '  %-4s %-32s %6d passed, %d failed  %d s\n' FAIL "$name" "$good" "$bad" \
 		$((SECONDS - start))
 	((status == 124)) && echo "       stopped after $SUITE_SECONDS s"
-	{ grep -A12 -E '^not ok|\[  FAILED  \]|ERROR: |error: ' "$log" | head -n 60
-	  echo '--'; tail -n 15 "$log"; } | sed 's/^/       | /'
+	shorten "$log" | cut -c1-300 | sed 's/^/       | /'
 }
 
 # scripts NAME-OF-DIRECTORY

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -199,6 +200,21 @@ static size_t count_files(const char *suffix)
 	}
 	closedir(d);
 	return n;
+}
+
+/* The name of the second segment. */
+static void find_second(char name[64])
+{
+	struct dirent *e;
+	DIR *d = opendir(dir);
+
+	assert_non_null(d);
+	name[0] = '\0';
+	while ((e = readdir(d)))
+		if (!strncmp(e->d_name, "0000000000000001-", 17) && strlen(e->d_name) < 64)
+			memcpy(name, e->d_name, strlen(e->d_name) + 1);
+	closedir(d);
+	assert_true(name[0]);
 }
 
 /* --- tests ---------------------------------------------------------------------- */
@@ -554,20 +570,76 @@ static void test_missing_segment(void **state)
 {
 	struct wal_contents c;
 	struct wal *wal = create(SMALL_SEGMENT);
-	struct dirent *e;
-	DIR *d;
+	char second[64], path[256];
 
 	for (uint64_t i = 1; i <= 100; i++)
 		append(wal, 1, i, 1, 100);
 	wal_close(wal);
-	d = opendir(dir);
-	assert_non_null(d);
-	while ((e = readdir(d)))
-		if (!strncmp(e->d_name, "0000000000000001-", 17))
-			assert_int_equal(unlinkat(dirfd(d), e->d_name, 0), 0);
-	closedir(d);
+	find_second(second);
+	snprintf(path, sizeof(path), "%s/%s", dir, second);
+	assert_int_equal(unlink(path), 0);
 	assert_int_equal(try_open(0, &c, &wal), -EBADMSG);
 	assert_non_null(strstr(why, "the segment before it is missing"));
+}
+
+/* A segment of another log, with the right name and all its crcs right. */
+static void test_foreign_segment(void **state)
+{
+	struct wal_contents c;
+	struct bytes other;
+	struct wal *wal;
+	char second[64];
+
+	for (uint64_t term = 1; term <= 2; term++) {
+		wal = create(SMALL_SEGMENT);
+		for (uint64_t i = 1; i <= 60; i++)
+			append(wal, term, i, 1, 60);
+		wal_close(wal);
+		find_second(second);
+		if (term == 2)
+			break;
+		other = load(second);
+		assert_int_equal(teardown(state), 0);
+		assert_int_equal(setup(state), 0);
+	}
+	store(second, other.data, other.len);
+	free(other.data);
+	assert_int_equal(try_open(0, &c, &wal), -EBADMSG);
+	assert_non_null(strstr(why, "records are missing before it"));
+}
+
+/* Records that are whole, in an order that raft never writes. */
+static void test_impossible_logs(void **state)
+{
+	static const struct {
+		uint64_t entry_term, index, term, commit;
+	} cases[] = {
+		{ 4, 11, 3, 10 },	/* the term goes back */
+		{ 4, 11, 4, 9 },	/* the commit goes back */
+		{ 5, 11, 4, 10 },	/* an entry of a term that has not begun */
+		{ 3, 11, 4, 10 },	/* entries whose terms go back */
+		{ 4, 10, 4, 10 },	/* a committed entry is replaced */
+		{ 4, 12, 4, 10 },	/* one is missing */
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		const struct raft_hard_state hs = {
+			.term = cases[i].term, .commit = cases[i].commit,
+		};
+		const struct raft_entry e = {
+			.term = cases[i].entry_term, .index = cases[i].index,
+		};
+		struct wal_contents c;
+		struct wal *wal = create(SMALL_SEGMENT);
+
+		append_at(wal, 4, 1, 10, 1, 10);
+		assert_int_equal(wal_append(wal, &e, 1, &hs), 0);
+		wal_close(wal);
+		if (try_open(0, &c, &wal) != -EBADMSG)
+			fail_msg("case %zu was taken", i);
+		assert_int_equal(teardown(state), 0);
+		assert_int_equal(setup(state), 0);
+	}
 }
 
 static void test_foreign_files(void **state)
@@ -657,6 +729,12 @@ static void test_one_process_at_a_time(void **state)
 	assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
 	assert_int_equal(try_open(0, &c, &other), -EBUSY);
 	close(fd);
+	/* and kvd locks the directory */
+	fd = open(dir, O_RDONLY | O_DIRECTORY);
+	assert_true(fd >= 0);
+	assert_int_equal(flock(fd, LOCK_EX), 0);
+	assert_int_equal(try_open(0, &c, &other), -EBUSY);
+	close(fd);
 	wal = open_log(0, &c);
 	wal_contents_release(&c);
 	wal_close(wal);
@@ -719,6 +797,8 @@ int main(void)
 		TEST(test_lengths),
 		TEST(test_random_bytes),
 		TEST(test_missing_segment),
+		TEST(test_foreign_segment),
+		TEST(test_impossible_logs),
 		TEST(test_foreign_files),
 		TEST(test_create),
 		TEST(test_one_process_at_a_time),

@@ -3,14 +3,15 @@
 #
 # run.sh [O [MOUNTPOINT]]: one member on the standard ports, mounted. In the
 # foreground; Ctrl-C unmounts and stops it. The data stays in O/data for the next run.
+# CLIENT and PEER name other URLs to serve at.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 O=${1:-build}
 MNT=${2:-etc}
 DATA=$O/data
 LOG=$O/kvd.log
-CLIENT=http://127.0.0.1:2379
-PEER=http://127.0.0.1:2380
+CLIENT=${CLIENT:-http://127.0.0.1:2379}
+PEER=${PEER:-http://127.0.0.1:2380}
 kvd='' fs='' made=''
 
 say() { printf '%s\n' "$*"; }
@@ -82,6 +83,8 @@ start_mount() {
 }
 
 explain() {
+	local where=
+	[[ $CLIENT == http://127.0.0.1:2379 ]] || where=" --endpoints $CLIENT"
 	say ''
 	say "kvd serves the etcd API at $CLIENT"
 	if [[ -n $fs ]]; then
@@ -93,9 +96,9 @@ explain() {
 		say 'In another terminal, try:'
 		say ''
 	fi
-	say "    $O/kvctl put /motd 'hello again'"
-	say "    $O/kvctl get --prefix /"
-	say "    $O/kvctl endpoint status"
+	say "    $O/kvctl$where put /motd 'hello again'"
+	say "    $O/kvctl$where get --prefix /"
+	say "    $O/kvctl$where endpoint status"
 	say ''
 	say 'Ctrl-C stops it.'
 }

@@ -137,7 +137,8 @@ func (t *test) events(w clientv3.WatchChan, n int) (all []string) {
 			}
 			t.must(r.Err())
 			for _, ev := range r.Events {
-				s := fmt.Sprintf("%v %s=%s", ev.Type, string(ev.Kv.Key)[len(t.prefix):], ev.Kv.Value)
+				name := string(ev.Kv.Key)[len(t.prefix):]
+				s := fmt.Sprintf("%v %s=%s", ev.Type, name, ev.Kv.Value)
 				if ev.PrevKv != nil {
 					s += " was " + string(ev.PrevKv.Value)
 				}

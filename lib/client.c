@@ -81,7 +81,7 @@ static void conn_connected(struct grpc_conn *grpc)
 	struct client_conn *conn = grpc_conn_user(grpc);
 
 	conn->connected = true;
-	conn->client->probe_at = client_now(conn->client) + CLIENT_PROBE_MS;
+	conn->client->probe_at = client_now(conn->client) + conn->client->probe_ms;
 	client_wake(conn->client);
 }
 
@@ -179,7 +179,7 @@ static void probe_done(void *user, const struct client_result *result)
 	struct client *client = user;
 
 	client->probe = NULL;
-	client->probe_at = client_now(client) + CLIENT_PROBE_MS;
+	client->probe_at = client_now(client) + client->probe_ms;
 	client_wake_at(client, client->probe_at);
 }
 
@@ -201,9 +201,9 @@ static void client_probe_tick(struct client *client, uint64_t now)
 		return;
 	}
 	request.linearizable = true;
-	if (client_call(client, &client_cluster_member_list, &request.base, CLIENT_PROBE_MS,
+	if (client_call(client, &client_cluster_member_list, &request.base, client->probe_ms,
 			probe_done, client, &client->probe)) {
-		client->probe_at = now + CLIENT_PROBE_MS;
+		client->probe_at = now + client->probe_ms;
 		client_wake_at(client, client->probe_at);
 	}
 }
@@ -283,6 +283,7 @@ int client_new(const struct client_config *config, struct client **out, char *wh
 	client->wake_at = UINT64_MAX;
 	client->dial_timeout_ms = config->dial_timeout_ms ?: CLIENT_DIAL_TIMEOUT_MS;
 	client->timeout_ms = config->timeout_ms ?: CLIENT_TIMEOUT_MS;
+	client->probe_ms = config->probe_ms ?: CLIENT_PROBE_MS;
 	list_init(&client->conns);
 	list_init(&client->waiting);
 	list_init(&client->watches);

@@ -11,6 +11,10 @@
  * it reads (CLIENT_READ); one that writes is sent again only when it certainly was
  * not handled (it never left, or the server refused the stream). Otherwise its
  * error says that the outcome is not known.
+ *
+ * Watches and keep-alives outlive a connection, and one that went silent: an endpoint
+ * that cannot reach a quorum for probe_ms is left for the next, at the latest after
+ * twice that.
  */
 #ifndef LIB_CLIENT_H
 #define LIB_CLIENT_H
@@ -33,6 +37,8 @@ struct client_config {
 	size_t n_endpoints;
 	unsigned dial_timeout_ms;	/* 0: 2000 */
 	unsigned timeout_ms;		/* of a call, where it gives none; 0: 5000 */
+	unsigned probe_ms;		/* how often a connection with watches or keep-alives on
+					   it is asked for a sign of the quorum; 0: 5000 */
 };
 
 int client_new(const struct client_config *config, struct client **out, char *why, size_t why_size);

@@ -26,7 +26,7 @@ enum {
 	CLIENT_TIMEOUT_MS = 5000,
 	CLIENT_BACKOFF_MIN_MS = 50,	/* after a round of failed endpoints, doubled to */
 	CLIENT_BACKOFF_MAX_MS = 1000,
-	CLIENT_PROBE_MS = 5000,		/* how often a connection with streams is probed */
+	CLIENT_PROBE_MS = 5000,
 	CLIENT_WHY_SIZE = 256,
 };
 
@@ -58,7 +58,7 @@ struct client {
 	char **endpoints;
 	size_t n_endpoints;
 	size_t next_endpoint;
-	unsigned dial_timeout_ms, timeout_ms;
+	unsigned dial_timeout_ms, timeout_ms, probe_ms;
 
 	struct client_conn *conn;	/* the one in use; NULL: none */
 	struct list conns;		/* it and the retired ones */

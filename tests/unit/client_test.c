@@ -24,7 +24,7 @@ struct fixture;
 struct server {
 	struct fixture *fixture;
 	struct grpc_server *grpc;		/* NULL: down */
-	struct grpc_method methods[5];
+	struct grpc_method methods[6];
 	char url[64];
 	enum behaviour behaviour;
 	int ranges, puts, members;		/* requests that came */
@@ -42,6 +42,7 @@ struct fixture {
 	char dir[32];
 	struct server servers[SERVERS];
 	struct client *client;
+	unsigned probe_ms;
 	bool closed;
 
 	/* what the callbacks saw */
@@ -108,6 +109,13 @@ static void on_put(struct grpc_call *call, struct slice message)
 	on_unary(call, &server_of(call)->puts, &response.base);
 }
 
+static void on_member_list(struct grpc_call *call, struct slice message)
+{
+	Etcdserverpb__MemberListResponse response = ETCDSERVERPB__MEMBER_LIST_RESPONSE__INIT;
+
+	on_unary(call, &server_of(call)->members, &response.base);
+}
+
 static void on_watch(struct grpc_call *call, struct slice message)
 {
 	struct server *server = server_of(call);
@@ -168,6 +176,8 @@ static void server_start(struct server *server)
 	struct grpc_method methods[] = {
 		{ .path = "/etcdserverpb.KV/Range", .message = on_range, .unary = true },
 		{ .path = "/etcdserverpb.KV/Put", .message = on_put, .unary = true },
+		{ .path = "/etcdserverpb.Cluster/MemberList", .message = on_member_list,
+		  .unary = true },
 		{ .path = "/etcdserverpb.Watch/Watch", .message = on_watch,
 		  .closed = on_stream_closed },
 		{ .path = "/etcdserverpb.Lease/LeaseKeepAlive", .message = on_keep_alive,
@@ -265,6 +275,7 @@ static void make_client(struct fixture *f, size_t n)
 	const char *endpoints[SERVERS];
 	struct client_config config = {
 		.loop = &f->loop, .endpoints = endpoints, .n_endpoints = n,
+		.probe_ms = f->probe_ms,
 	};
 	char why[256];
 
@@ -611,6 +622,33 @@ static void a_watch_moves_to_the_next_endpoint(void **state)
 	assert_int_equal(f->servers[1].start_revision, 11);
 }
 
+/* A member that is cut off from its cluster, or the network to it, says nothing. */
+static void a_watch_leaves_an_endpoint_without_a_quorum(void **state)
+{
+	static const enum behaviour behaviours[] = { REFUSE, SILENT };
+
+	for (size_t i = 0; i < ARRAY_SIZE(behaviours); i++) {
+		struct fixture *f;
+
+		setup(state);
+		f = *state;
+		f->probe_ms = 20;
+		server_start(&f->servers[0]);
+		server_start(&f->servers[1]);
+		make_client(f, 2);
+		open_watch(f, 0);
+		run_until(f, f->servers[0].watch);
+		send_watch(&f->servers[0], 10, NULL, true, false);
+		run_until(f, f->created && f->servers[0].members >= 2);
+		assert_int_equal(f->servers[1].watches_opened, 0);
+		f->servers[0].behaviour = behaviours[i];
+		run_until(f, f->servers[1].watch && !f->servers[0].watch);
+		assert_int_equal(f->servers[1].start_revision, 11);
+		assert_int_equal(f->lost, 1);
+		teardown(state);
+	}
+}
+
 /* --- keep-alives -------------------------------------------------------------------------- */
 
 static void on_renewed(void *user, int64_t lease, int64_t ttl)
@@ -682,6 +720,7 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(a_watch_moves_to_the_next_endpoint, setup,
 						teardown),
+		cmocka_unit_test(a_watch_leaves_an_endpoint_without_a_quorum),
 		cmocka_unit_test_setup_teardown(leases_share_a_stream_and_renew, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_lease_is_renewed_after_a_lost_connection, setup,
 						teardown),

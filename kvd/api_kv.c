@@ -314,7 +314,8 @@ static void kv_range_stream(struct grpc_call *call, struct slice message)
 	st->request = r;
 	st->range = *range;
 	st->chunk = STREAM_FIRST_CHUNK;
-	st->left = range->limit > 0 ? range->limit : INT64_MAX;
+	/* a negative limit is none, and the whole range is then one chunk, as in etcd */
+	st->left = range->limit ? range->limit : INT64_MAX;
 	r->serializable = range->serializable;
 	r->owner = st;
 	grpc_call_set_user(call, st);

@@ -39,14 +39,13 @@ endif
 
 DEB_BUILD := build-essential pkg-config libuv1-dev libnghttp2-dev libprotobuf-c-dev \
 	protobuf-c-compiler libdb5.3-dev libfuse3-dev fuse3 libcmocka-dev libjansson-dev \
-	libyaml-dev libhttp-parser-dev libisal-dev libssl-dev libsystemd-dev libsmartcols-dev
+	libyaml-dev libhttp-parser-dev libisal-dev libssl-dev libsystemd-dev
 DEB_CHECK := universal-ctags
 
 pkgs_lib  := libuv libnghttp2 libprotobuf-c jansson yaml-0.1
 pkgs_kvd  := libisal libsystemd
 pkgs_fuse := fuse3
-pkgs_ctl  := smartcols
-have_deps := $(shell pkg-config --exists $(pkgs_lib) $(pkgs_kvd) $(pkgs_fuse) $(pkgs_ctl) \
+have_deps := $(shell pkg-config --exists $(pkgs_lib) $(pkgs_kvd) $(pkgs_fuse) \
 	cmocka openssl 2>/dev/null && test -e /usr/include/db.h && \
 	test -e /usr/include/http_parser.h && command -v protoc-c >/dev/null && echo yes)
 
@@ -66,11 +65,11 @@ LDFLAGS  += -fsanitize=$(SAN)
 endif
 
 ifeq ($(have_deps),yes)
-CPPFLAGS += $(shell pkg-config --cflags $(pkgs_lib) $(pkgs_kvd) $(pkgs_fuse) $(pkgs_ctl))
+CPPFLAGS += $(shell pkg-config --cflags $(pkgs_lib) $(pkgs_kvd) $(pkgs_fuse))
 LIBS_LIB  := $(shell pkg-config --libs $(pkgs_lib)) -lhttp_parser -lcrypto
 LIBS_KVD  := $(shell pkg-config --libs $(pkgs_kvd)) -ldb-5.3 $(LIBS_LIB)
 LIBS_FUSE := $(shell pkg-config --libs $(pkgs_fuse)) $(LIBS_LIB)
-LIBS_CTL  := $(shell pkg-config --libs $(pkgs_ctl)) $(LIBS_LIB)
+LIBS_CTL  := $(LIBS_LIB)
 endif
 
 # --- what there is -----------------------------------------------------------

@@ -177,6 +177,9 @@ $(O)/tests/fault/ask: $(O)/obj/tests/fault/ask.o $(O)/obj/tests/diff/message.o $
 $(tools):
 	$(link) $(LIBS_LIB)
 
+# Kept, although only the test programs ask for them.
+.SECONDARY: $(call obj,$(wildcard tests/*/*.c))
+
 .PHONY: units tools check deps run install uninstall clean peer
 units: $(units)
 tools: $(tools)

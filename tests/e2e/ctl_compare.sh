@@ -206,11 +206,16 @@ leases() {
 transactions() {
 	IN='\n\n\n' both txn
 	IN='\nput t 1\nput "t 2" '"'single quoted'"'\n\n\n' both txn
-	IN='val("t") = "1"\nver("t") > "0"\n\nget t\nget t --prefix\ndel "t 2" --prev-kv\nput t 2 --prev-kv\n\nput t never\n\n' both txn
+	IN='val("t") = "1"\nver("t") > "0"\n\n'
+	IN+='get t\nget t --prefix\ndel "t 2" --prev-kv\nput t 2 --prev-kv\n\nput t never\n\n'
+	both txn
 	for w in simple json fields; do
-		IN='c("t") != "0"\nm("t") < "100000"\ncreate("t") > "0"\nmod("t") > "0"\nversion("t") > "0"\nvalue("t") != "x"\n\nget t\nput u "\\x00\\xff"\ndel u\n\nget t\n\n'
-		IN=${IN//del u/del v} both txn -w $w
+		IN='c("t") != "0"\nm("t") < "100000"\ncreate("t") > "0"\nmod("t") > "0"\n'
+		IN+='version("t") > "0"\nvalue("t") != "x"\n\n'
+		IN+='get t\nput u "\\x00\\xff"\ndel v\n\nget t\n\n'
+		both txn -w $w
 	done
+	unset IN
 	IN='val("t") = "wrong"\n\nget t\n\nget t\nget u\n\n' both txn -i
 	IN='  ver( "t") > "0"   trailing\n\nget t  \n\n\n' both txn
 	IN='nonsense\n' both txn

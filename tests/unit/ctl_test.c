@@ -342,7 +342,8 @@ static void reads_comparisons(void **state)
 		struct run run;
 
 		run_start(&run, "");
-		assert_int_equal(ctl_parse_compare(&run.ctl, slice_str(cases[i].line), &compare), 0);
+		assert_int_equal(ctl_parse_compare(&run.ctl, slice_str(cases[i].line), &compare),
+				 0);
 		assert_int_equal(compare.target, cases[i].target);
 		assert_int_equal(compare.result, cases[i].result);
 		assert_string_equal(visible(slice_of(compare.key.data, compare.key.len)),

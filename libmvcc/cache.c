@@ -5,6 +5,12 @@
  */
 #include "libmvcc/mvcc_i.h"
 
+/* A value in the cache costs its slot too. */
+size_t value_cost(const struct blob *value)
+{
+	return blob_cost(value) + sizeof(struct key *);
+}
+
 int cache_add(struct mvcc *store, struct key *key, struct blob *value)
 {
 	struct cache *c = &store->cache;
@@ -17,7 +23,7 @@ int cache_add(struct mvcc *store, struct key *key, struct blob *value)
 	key->hot = 0;
 	key->slot = (uint32_t)c->n;
 	c->slots[c->n++] = key;
-	c->bytes += blob_cost(value);
+	c->bytes += value_cost(value);
 	return 0;
 }
 
@@ -28,7 +34,7 @@ void cache_drop(struct mvcc *store, struct key *key)
 	if (!key->value)
 		return;
 	BUG_ON(c->slots[key->slot] != key);
-	c->bytes -= blob_cost(key->value);
+	c->bytes -= value_cost(key->value);
 	c->slots[key->slot] = c->slots[--c->n];
 	c->slots[key->slot]->slot = key->slot;
 	blob_put(key->value);

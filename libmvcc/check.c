@@ -42,7 +42,7 @@ static int check_key(void *arg, struct key *key)
 	BUG_ON(kv.mod_revision != key->mod || kv.create_revision != key->create ||
 	       kv.version != key->version || !slice_eq(kv.key, key_slice(key)));
 	t->values++;
-	t->bytes += blob_cost(key->value);
+	t->bytes += value_cost(key->value);
 	return 0;
 }
 

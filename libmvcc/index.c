@@ -2,7 +2,7 @@
 /*
  * The keys in order: a B+-tree of pointers to keys.
  *
- * A node does not hold its keys. It holds, of each, the eight bytes after the
+ * A node does not hold its keys. It holds, of each, the four bytes after the
  * prefix that all keys of the node share (the digest), so that a search touches
  * the keys themselves where digests tie, which is seldom. An inner node knows of
  * each child its first key, how many live keys are below it and the newest
@@ -45,16 +45,16 @@ static size_t common_prefix(struct slice a, struct slice b)
 	return i;
 }
 
-/* The eight bytes of @name from @skip on, zeros where it ends. */
-static uint64_t digest(struct slice name, size_t skip)
+/* The four bytes of @name from @skip on, zeros where it ends. */
+static uint32_t digest(struct slice name, size_t skip)
 {
-	uint8_t pad[8] = { 0 };
+	uint8_t pad[4] = { 0 };
 
-	if (name.len >= skip + 8)
-		return get_be64(name.data + skip);
+	if (name.len >= skip + sizeof(pad))
+		return get_be32(name.data + skip);
 	if (name.len > skip)
 		memcpy(pad, name.data + skip, name.len - skip);
-	return get_be64(pad);
+	return get_be32(pad);
 }
 
 static void node_rehash(struct node *node)
@@ -93,7 +93,7 @@ static void node_set_key(struct node *node, unsigned int i, struct key *key)
 unsigned int node_lower(const struct node *node, struct slice name, bool *exact)
 {
 	unsigned int lo = 0, hi = node->n;
-	uint64_t d;
+	uint32_t d;
 	int c;
 
 	*exact = false;

@@ -191,6 +191,7 @@ struct cache {
 	int64_t hits, misses;
 };
 
+size_t value_cost(const struct blob *value);
 int cache_add(struct mvcc *store, struct key *key, struct blob *value);
 void cache_drop(struct mvcc *store, struct key *key);
 void cache_trim(struct mvcc *store);

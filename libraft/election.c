@@ -91,10 +91,10 @@ static void become_candidate(struct raft *raft)
 
 /*
  * Thesis 3.4, 6.4: a new leader appends an empty entry, since only entries of its own
- * term can be committed by counting. No change of the configuration is taken up
- * before that entry is applied: without it a change could be committed by a majority
- * that does not overlap with the one before (the error in the thesis' single-server
- * changes).
+ * term can be committed by counting. No change of the configuration is taken up while
+ * an earlier one may be in the log and not applied. One that is taken up stands after
+ * the empty entry, and takes effect when it is applied, so that the leader has always
+ * committed an entry of its term first (what the thesis' single-server changes lacked).
  */
 static int become_leader(struct raft *raft, struct raft_update *up)
 {
@@ -109,10 +109,10 @@ static int become_leader(struct raft *raft, struct raft_update *up)
 		progress_reset(&raft->progress[i], raft->log.last);
 	progress_become_replicate(own);
 	own->match = raft->log.stored;
-	own->next = raft->log.last + 1;
+	own->next = own->match + 1;
 	own->recent_active = true;
 	raft->term_start = raft->log.last + 1;
-	raft->pending_conf = raft->term_start;
+	raft->pending_conf = raft->log.last;
 	ret = leader_append_empty(raft, up, RAFT_ENTRY_NORMAL);
 	return ret ? ret : broadcast_append(raft, up, true);
 }

@@ -45,9 +45,8 @@ int progress_insert(struct raft *raft, uint64_t id)
 	*pr = (struct raft_progress){ .id = id, .recent_active = true };
 	pr->next = MAX(raft->log.last, (uint64_t)1);
 	if (id == raft->id) {
-		progress_become_replicate(pr);
 		pr->match = raft->log.stored;
-		pr->next = raft->log.last + 1;
+		progress_become_replicate(pr);
 	}
 	return 0;
 }

@@ -191,6 +191,7 @@ int leader_stored(struct raft *raft, struct raft_update *up)
 	if (!own)
 		return 0;
 	own->match = raft->log.stored;
+	own->next = own->match + 1;
 	ret = leader_maybe_commit(raft, up, &advanced);
 	return ret || !advanced ? ret : broadcast_append(raft, up, true);
 }
@@ -240,7 +241,6 @@ static int leader_append(struct raft *raft, struct raft_update *up,
 		return ret;
 	for (size_t i = 0; i < n; i++)
 		leader_push(raft, up, &entries[i]);
-	own->next = raft->log.last + 1;
 	return 0;
 }
 

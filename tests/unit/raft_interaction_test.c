@@ -1,0 +1,670 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Whole groups by script: tests/data/raft/interaction, in the form of etcd-io/raft's
+ * interaction tests. What is compared is what others can see: the messages of each
+ * link, as sent and as received, in their order; and what status, raft-state and
+ * raft-log print. Log lines are not, nor how the work is cut into updates: libraft
+ * hands out what is committed only once it is stored, etcd-io/raft at once.
+ * RAFT_PRINT=1 prints what happens instead of comparing it, to write scripts with.
+ */
+#include "include/wire.h"
+#include "libraft/raft_i.h"
+#include "tests/unit/raft_script.h"
+#include "tests/unit/raft_seen.h"
+
+#define NODES 8
+
+/* Work of one update that waits for the storage, or to be applied. */
+struct work {
+	struct raft_update up;
+	struct raft_event done;
+};
+
+struct node {
+	struct raft *raft;
+	struct raft_update up;
+	bool async;		/* storage and application take commands of their own */
+	struct work store[64], apply[64];
+	size_t n_store, n_apply;
+};
+
+/* What a member hears from its own storage goes through the bag, too: a message to
+ * itself whose type is an event's. */
+#define FROM_STORAGE(type) ((enum raft_message_type)(100 + (type)))
+
+static struct node nodes[NODES];
+static size_t n_nodes;
+static struct raft_message bag[4096];
+static size_t n_bag;
+/* --- what is done -------------------------------------------------------------------- */
+
+static int step(uint64_t id, const struct raft_event *ev)
+{
+	int ret;
+
+	assert_true(id && id <= n_nodes);
+	ret = raft_step(nodes[id].raft, ev, &nodes[id].up);
+	assert_true(ret >= 0);
+	raft_check(nodes[id].raft);
+	return ret;
+}
+
+static enum raft_conf_transition decode(const struct raft_entry *e, struct raft_conf_single *out,
+					size_t *n)
+{
+	struct slice s = e->payload ? blob_slice(e->payload) : slice_of(NULL, 0);
+	uint64_t transition = 0;
+	struct wire_field f, g;
+	bool v1 = e->type == RAFT_ENTRY_CONF_CHANGE;
+
+	*n = v1;
+	out[0] = (struct raft_conf_single){ 0 };
+	while (wire_next(&s, &f) == 1) {
+		if (v1 && f.number == 2)
+			out[0].type = (enum raft_conf_change_type)f.value;
+		else if (v1 && f.number == 3)
+			out[0].node_id = f.value;
+		else if (f.number == 1)
+			transition = f.value;
+		if (v1 || f.number != 2)
+			continue;
+		out[*n] = (struct raft_conf_single){ 0 };
+		while (wire_next(&f.bytes, &g) == 1) {
+			if (g.number == 1)
+				out[*n].type = (enum raft_conf_change_type)g.value;
+			else
+				out[*n].node_id = g.value;
+		}
+		++*n;
+	}
+	return v1 ? RAFT_CONF_AUTO : (enum raft_conf_transition)transition;
+}
+
+static void apply(uint64_t id, const struct raft_entry *e)
+{
+	struct raft_conf_single singles[16];
+	struct raft_conf_change change = { .changes = singles };
+	struct raft_event ev = {
+		.type = RAFT_CONF_APPLIED, .index = e->index, .conf_change = &change,
+	};
+
+	if (e->type == RAFT_ENTRY_NORMAL)
+		return;
+	change.transition = decode(e, singles, &change.n_changes);
+	assert_int_equal(step(id, &ev), 0);
+}
+
+static void post(const struct raft_message *m, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		see(false, "", &m[i]);
+		assert_true(n_bag < ARRAY_SIZE(bag));
+		bag[n_bag++] = m[i];
+	}
+}
+
+/* The event that says that @up is durable, or none of type RAFT_TICK. */
+static struct raft_event stored_event(const struct raft_update *up)
+{
+	struct raft_event ev = { .type = RAFT_TICK };
+
+	if (up->snapshot) {
+		ev.index = up->snapshot->index;
+		ev.term = up->snapshot->term;
+	}
+	if (up->n_entries) {
+		ev.index = up->entries[up->n_entries - 1].index;
+		ev.term = up->entries[up->n_entries - 1].term;
+	}
+	if (ev.index)
+		ev.type = RAFT_STORED;
+	return ev;
+}
+
+static void apply_all(uint64_t id, struct raft_update *up, struct raft_event *done)
+{
+	for (size_t i = 0; i < up->n_committed; i++) {
+		apply(id, &up->committed[i]);
+		*done = (struct raft_event){
+			.type = RAFT_APPLIED, .index = up->committed[i].index,
+		};
+	}
+}
+
+static void process_sync(uint64_t id, struct raft_update *up)
+{
+	struct raft_event stored = stored_event(up), applied = { .type = RAFT_TICK };
+
+	apply_all(id, up, &applied);
+	post(up->messages, up->n_messages);
+	post(up->after_store, up->n_after_store);
+	up->n_messages = up->n_after_store = 0;
+	raft_update_release(up);
+	if (stored.type != RAFT_TICK)
+		step(id, &stored);
+	if (applied.type != RAFT_TICK)
+		step(id, &applied);
+}
+
+/* Sends what may be sent and leaves the rest to process_store() and process_apply(). */
+static void process_async(uint64_t id, struct raft_update *up)
+{
+	struct node *node = &nodes[id];
+	struct work *w;
+
+	post(up->messages, up->n_messages);
+	up->n_messages = 0;
+	if (up->n_committed) {
+		w = &node->apply[node->n_apply++];
+		assert_true(node->n_apply < ARRAY_SIZE(node->apply));
+		raft_update_init(&w->up);
+		w->up.committed = up->committed;
+		w->up.n_committed = up->n_committed;
+		up->committed = NULL;
+		up->n_committed = 0;
+	}
+	if (!up->n_entries && !up->n_after_store && !up->snapshot && !up->hard_state_changed) {
+		raft_update_release(up);
+		return;
+	}
+	w = &node->store[node->n_store++];
+	assert_true(node->n_store < ARRAY_SIZE(node->store));
+	w->up = *up;
+}
+
+static void process_ready(uint64_t id)
+{
+	struct raft_update up = nodes[id].up;
+
+	raft_update_init(&nodes[id].up);
+	if (nodes[id].async)
+		process_async(id, &up);
+	else
+		process_sync(id, &up);
+}
+
+static void post_event(uint64_t id, const struct raft_event *ev)
+{
+	assert_true(n_bag < ARRAY_SIZE(bag));
+	if (ev->type != RAFT_TICK)
+		bag[n_bag++] = (struct raft_message){
+			.type = FROM_STORAGE(ev->type), .to = id, .from = id,
+			.index = ev->index, .term = ev->term,
+		};
+}
+
+static bool process_store(uint64_t id)
+{
+	struct node *node = &nodes[id];
+	struct work w = node->store[0];
+	struct raft_event done;
+
+	if (!node->n_store)
+		return false;
+	memmove(node->store, node->store + 1, --node->n_store * sizeof(w));
+	done = stored_event(&w.up);
+	post(w.up.after_store, w.up.n_after_store);
+	w.up.n_after_store = 0;
+	post_event(id, &done);
+	raft_update_release(&w.up);
+	return true;
+}
+
+static bool process_apply(uint64_t id)
+{
+	struct node *node = &nodes[id];
+	struct work w = node->apply[0];
+	struct raft_event done = { .type = RAFT_TICK };
+
+	if (!node->n_apply)
+		return false;
+	memmove(node->apply, node->apply + 1, --node->n_apply * sizeof(w));
+	apply_all(id, &w.up, &done);
+	post_event(id, &done);
+	raft_update_release(&w.up);
+	return true;
+}
+
+static void message_free(struct raft_message *m)
+{
+	struct raft_message *heap = malloc(sizeof(*heap));
+
+	assert_non_null(heap);
+	*heap = *m;
+	raft_messages_free(heap, 1);
+}
+
+static bool type_is(const struct raft_message *m, const char *type)
+{
+	char text[2000];
+
+	if (!type)
+		return true;
+	raft_message_to_text(m, text, sizeof(text));
+	return !strncmp(strchr(text, ' ') + 1, type, strlen(type)) &&
+	       strchr(text, ' ')[1 + strlen(type)] == ' ';
+}
+
+static void deliver_one(uint64_t id, const struct raft_message *m, bool drop)
+{
+	struct raft_event ev = { .type = RAFT_RECEIVE, .message = m };
+
+	if (m->from == m->to) {
+		ev = (struct raft_event){
+			.type = (enum raft_event_type)(m->type - FROM_STORAGE(0)),
+			.index = m->index, .term = m->term,
+		};
+		step(id, &ev);
+		return;
+	}
+	see(true, drop ? "dropped: " : "", m);
+	if (!drop)
+		step(id, &ev);
+}
+
+static size_t deliver(uint64_t id, bool drop, const char *type)
+{
+	static struct raft_message mine[ARRAY_SIZE(bag)];
+	size_t n = 0, kept = 0;
+
+	for (size_t i = 0; i < n_bag; i++) {
+		if (bag[i].to == id && type_is(&bag[i], type) &&
+		    !(drop && bag[i].from == id))
+			mine[n++] = bag[i];
+		else
+			bag[kept++] = bag[i];
+	}
+	n_bag = kept;
+	for (size_t i = 0; i < n; i++) {
+		deliver_one(id, &mine[i], drop);
+		message_free(&mine[i]);
+	}
+	return n;
+}
+
+/* The ids that are arguments by themselves; all where there are none. */
+static size_t arg_ids(uint64_t *ids, bool all)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < now->n_args; i++)
+		if (!now->args[i].n_values)
+			ids[n++] = strtoull(now->args[i].key, NULL, 10);
+	for (uint64_t id = 1; !n && all && id <= n_nodes; id++)
+		ids[id - 1] = id;
+	return n ? n : all ? n_nodes : 0;
+}
+
+static void do_stabilize(void)
+{
+	uint64_t ids[SCRIPT_ARGS];
+	size_t n = arg_ids(ids, true);
+	bool busy = true;
+
+	while (busy) {
+		busy = false;
+		for (size_t i = 0; i < n; i++) {
+			if (!raft_update_pending(&nodes[ids[i]].up))
+				continue;
+			process_ready(ids[i]);
+			busy = true;
+		}
+		for (size_t i = 0; i < n; i++)
+			busy |= deliver(ids[i], false, NULL) != 0;
+		for (size_t i = 0; i < n; i++)
+			while (process_store(ids[i]))
+				busy = true;
+		for (size_t i = 0; i < n; i++)
+			while (process_apply(ids[i]))
+				busy = true;
+	}
+}
+
+static void do_process_store(void)
+{
+	uint64_t ids[SCRIPT_ARGS];
+	size_t n = arg_ids(ids, true);
+
+	for (size_t i = 0; i < n; i++)
+		process_store(ids[i]);
+}
+
+static void do_process_apply(void)
+{
+	uint64_t ids[SCRIPT_ARGS];
+	size_t n = arg_ids(ids, true);
+
+	for (size_t i = 0; i < n; i++)
+		process_apply(ids[i]);
+}
+
+static void do_process_ready(void)
+{
+	uint64_t ids[SCRIPT_ARGS];
+	size_t n = arg_ids(ids, true);
+
+	for (size_t i = 0; i < n; i++)
+		process_ready(ids[i]);
+}
+
+static void do_deliver(void)
+{
+	const struct script_arg *drop = script_arg(now, "drop"), *type = script_arg(now, "type");
+	uint64_t ids[SCRIPT_ARGS];
+	size_t n = arg_ids(ids, false);
+
+	for (size_t i = 0; i < n; i++)
+		deliver(ids[i], false, type ? type->values[0] : NULL);
+	for (size_t i = 0; drop && i < drop->n_values; i++)
+		deliver(strtoull(drop->values[i], NULL, 10), true, type ? type->values[0] : NULL);
+}
+
+static size_t fill_ids(uint64_t *ids, const char *key)
+{
+	const struct script_arg *a = script_arg(now, key);
+
+	for (size_t i = 0; a && i < a->n_values; i++)
+		ids[i] = strtoull(a->values[i], NULL, 10);
+	return a ? a->n_values : 0;
+}
+
+static bool arg_true(const char *key)
+{
+	const struct script_arg *a = script_arg(now, key);
+
+	return a && !strcmp(a->values[0], "true");
+}
+
+static void do_add_nodes(void)
+{
+	uint64_t voters[16], learners[16], n = strtoull(now->args[0].key, NULL, 10);
+	uint64_t index = script_number(now, "index", 0);
+	struct raft_config config = {
+		.election_ticks = 3,
+		.heartbeat_ticks = 1,
+		.pre_vote = arg_true("prevote"),
+		.check_quorum = arg_true("checkquorum"),
+		.max_message_bytes = SIZE_MAX / 2,
+		.max_inflight = script_number(now, "inflight", 1024),
+		.snapshot = { .index = index, .term = index ? 1 : 0 },
+		.hard_state = { .commit = index },
+		.applied = index,
+	};
+	const char *why = "";
+
+	config.snapshot.conf.voters = voters;
+	config.snapshot.conf.n_voters = fill_ids(voters, "voters");
+	config.snapshot.conf.learners = learners;
+	config.snapshot.conf.n_learners = fill_ids(learners, "learners");
+	while (n--) {
+		struct node *node = &nodes[++n_nodes];
+
+		assert_true(n_nodes < NODES);
+		node->async = arg_true("async-storage-writes");
+		config.id = config.seed = n_nodes;
+		raft_update_init(&node->up);
+		if (raft_new(&config, &node->raft, &why))
+			fail_msg("%s:%zu: %s", now->path, now->line, why);
+		/* As etcd-io/raft does, who starts from a snapshot of term 1 at term 0. */
+		node->raft->term = 0;
+		node->raft->handed_soft_state.term = 0;
+		node->raft->handed_hard_state = (struct raft_hard_state){ .commit = index };
+	}
+}
+
+static void event(enum raft_event_type type, uint64_t id, uint64_t arg)
+{
+	struct raft_event ev = { .type = type, .id = arg, .index = arg };
+
+	step(id, &ev);
+}
+
+static uint64_t arg_number(size_t i)
+{
+	assert_true(i < now->n_args);
+	return strtoull(now->args[i].key, NULL, 10);
+}
+
+static void do_tick(void)
+{
+	size_t n = strcmp(now->command, "tick-election") ? 1 : 3;
+
+	while (n--)
+		event(RAFT_TICK, arg_number(0), 0);
+}
+
+static void do_propose(void)
+{
+	struct blob *b = blob_copy(slice_str(now->args[1].key));
+	struct raft_entry e = { .payload = b };
+	struct raft_event ev = { .type = RAFT_PROPOSE, .entries = &e, .n_entries = 1 };
+	int ret;
+
+	assert_non_null(b);
+	ret = step(arg_number(0), &ev);
+	blob_put(b);
+	if (!quiet)
+		assert_int_equal(ret == RAFT_DROPPED, strstr(now->expected, "dropped") != NULL);
+}
+
+static uint8_t *put_single(uint8_t *p, const char *word, uint32_t type_field)
+{
+	static const char letters[] = "vrul";
+
+	p = wire_put_u64_field(p, type_field, (uint64_t)(strchr(letters, *word) - letters));
+	return wire_put_u64_field(p, type_field + 1, strtoull(word + 1, NULL, 10));
+}
+
+static void do_propose_conf_change(void)
+{
+	static const char *const names[] = { "auto", "implicit", "explicit" };
+	const struct script_arg *transition = script_arg(now, "transition");
+	uint8_t bytes[256], single[32], *p = bytes, *q;
+	struct raft_entry e = { .type = RAFT_ENTRY_CONF_CHANGE_V2 };
+	struct raft_event ev = { .type = RAFT_PROPOSE, .entries = &e, .n_entries = 1 };
+	const char *s = now->input;
+
+	for (uint64_t i = 0; transition && i < ARRAY_SIZE(names); i++)
+		if (!strcmp(transition->values[0], names[i]))
+			p = wire_put_u64_field(p, 1, i);
+	if (arg_true("v1")) {
+		e.type = RAFT_ENTRY_CONF_CHANGE;
+		p = put_single(p, s, 2);
+	}
+	for (; !arg_true("v1") && *(s += strspn(s, " \n")); s += strcspn(s, " \n")) {
+		q = put_single(single, s, 1);
+		p = wire_put_len_field(p, 2, (size_t)(q - single));
+		memcpy(p, single, (size_t)(q - single));
+		p += q - single;
+	}
+	e.payload = blob_copy(slice_of(bytes, (size_t)(p - bytes)));
+	step(arg_number(0), &ev);
+	blob_put(e.payload);
+}
+
+static void do_status(void)
+{
+	static const char *const names[] = { "StateProbe", "StateReplicate", "StateSnapshot" };
+	const struct raft *raft = nodes[arg_number(0)].raft;
+
+	for (size_t i = 0; i < raft->n_progress && raft->role == RAFT_LEADER; i++) {
+		const struct raft_progress *pr = &raft->progress[i];
+
+		script_print(now, "%llu: %s match=%llu next=%llu", (unsigned long long)pr->id,
+			     names[pr->state], (unsigned long long)pr->match,
+			     (unsigned long long)pr->next);
+		script_print(now, "%s", pr->learner ? " learner" : "");
+		script_print(now, "%s", progress_is_paused(pr) ? " paused" : "");
+		if (pr->pending_snapshot)
+			script_print(now, " pendingSnap=%llu",
+				     (unsigned long long)pr->pending_snapshot);
+		script_print(now, "%s", pr->recent_active ? "" : " inactive");
+		if (pr->inflights.n)
+			script_print(now, " inflight=%zu%s", pr->inflights.n,
+				     inflights_full(&pr->inflights) ? "[full]" : "");
+		script_print(now, "\n");
+	}
+}
+
+static void do_raft_state(void)
+{
+	for (uint64_t id = 1; id <= n_nodes; id++) {
+		const struct raft *raft = nodes[id].raft;
+
+		script_print(now, "%llu: %s (%s) Term:%llu Lead:%llu\n", (unsigned long long)id,
+			     raft_role_to_text(raft->role),
+			     conf_is_voter(&raft->conf, id) ? "Voter" : "Non-Voter",
+			     (unsigned long long)raft->term, (unsigned long long)raft->leader);
+	}
+}
+
+static void do_raft_log(void)
+{
+	const struct raft_log *log = &nodes[arg_number(0)].raft->log;
+	char text[1000];
+
+	if (log->stored == log->base)
+		script_print(now, "log is empty: first index=%llu, last index=%llu\n",
+			     (unsigned long long)log->base + 1, (unsigned long long)log->base);
+	for (uint64_t i = log->base + 1; i <= log->stored; i++) {
+		raft_entry_to_text(log_entry(log, i), text, sizeof(text));
+		script_print(now, "%s\n", text);
+	}
+}
+
+static void do_compact(void)
+{
+	event(RAFT_COMPACT, arg_number(0), arg_number(1));
+	do_raft_log();
+}
+
+static void do_log_level(void)
+{
+	quiet = !strcmp(now->args[0].key, "none");
+}
+
+static void do_campaign(void)
+{
+	event(RAFT_CAMPAIGN, arg_number(0), 0);
+}
+
+static void do_forget_leader(void)
+{
+	event(RAFT_FORGET_LEADER, arg_number(0), 0);
+}
+
+static void do_unreachable(void)
+{
+	event(RAFT_UNREACHABLE, arg_number(0), arg_number(1));
+}
+
+static void do_transfer(void)
+{
+	event(RAFT_TRANSFER, script_number(now, "from", 0), script_number(now, "to", 0));
+}
+
+static void do_timeout(void)
+{
+	nodes[arg_number(0)].raft->election_timeout = (uint32_t)script_number(now, "timeout", 3);
+}
+
+static const struct {
+	const char *name;
+	void (*run)(void);
+	bool prints;
+} commands[] = {
+	{ "add-nodes", do_add_nodes, false },
+	{ "campaign", do_campaign, false },
+	{ "compact", do_compact, true },
+	{ "deliver-msgs", do_deliver, false },
+	{ "forget-leader", do_forget_leader, false },
+	{ "log-level", do_log_level, false },
+	{ "process-append-thread", do_process_store, false },
+	{ "process-apply-thread", do_process_apply, false },
+	{ "process-ready", do_process_ready, false },
+	{ "propose", do_propose, false },
+	{ "propose-conf-change", do_propose_conf_change, false },
+	{ "raft-log", do_raft_log, true },
+	{ "raft-state", do_raft_state, true },
+	{ "report-unreachable", do_unreachable, false },
+	{ "set-randomized-election-timeout", do_timeout, false },
+	{ "stabilize", do_stabilize, false },
+	{ "status", do_status, true },
+	{ "tick-election", do_tick, false },
+	{ "tick-heartbeat", do_tick, false },
+	{ "transfer-leadership", do_transfer, false },
+};
+
+static void run(struct script_case *c)
+{
+	const struct script_arg *level = script_arg(c, "log-level");
+	bool was_quiet = quiet;
+	size_t i = 0;
+
+	now = c;
+	n_seen = n_wanted = 0;
+	quiet = quiet || (level && !strcmp(level->values[0], "none"));
+	if (getenv("RAFT_PRINT"))
+		print_message("\n=== %s\n", c->command);
+	while (i < ARRAY_SIZE(commands) && strcmp(commands[i].name, c->command))
+		i++;
+	if (i == ARRAY_SIZE(commands))
+		fail_msg("%s:%zu: unknown command %s", c->path, c->line, c->command);
+	commands[i].run();
+	if (!strcmp(c->command, "log-level"))
+		return;
+	if (getenv("RAFT_PRINT")) {
+		print_message("%s", c->output);
+		quiet = was_quiet;
+		return;
+	}
+	if (!quiet && commands[i].prints && strcmp(c->output, c->expected))
+		fail_msg("%s:%zu:\n%sinstead of\n%s", c->path, c->line, c->output, c->expected);
+	if (!quiet && !commands[i].prints)
+		compare_messages();
+	quiet = was_quiet;
+}
+
+static void begin(void)
+{
+	quiet = false;
+}
+
+static void end(void)
+{
+	for (size_t i = 0; i < n_bag; i++)
+		message_free(&bag[i]);
+	n_bag = 0;
+	for (; n_nodes; n_nodes--) {
+		struct node *node = &nodes[n_nodes];
+
+		while (node->n_store)
+			raft_update_release(&node->store[--node->n_store].up);
+		while (node->n_apply)
+			raft_update_release(&node->apply[--node->n_apply].up);
+		raft_update_release(&nodes[n_nodes].up);
+		raft_free(nodes[n_nodes].raft);
+	}
+}
+
+static void interactions(void **state)
+{
+	const char *only = getenv("RAFT_SCRIPT");
+
+	if (only) {
+		begin();
+		script_run_file(only, run);
+		end();
+		return;
+	}
+	assert_true(script_run_all("interaction", begin, run, end) > 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(interactions),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -6,6 +6,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 
@@ -13,13 +14,24 @@ int ctl_fail(struct ctl *ctl, enum ctl_exit status, const char *fmt, ...)
 {
 	va_list args;
 
-	fflush(ctl->out);
 	fputs("Error: ", ctl->err);
 	va_start(args, fmt);
 	vfprintf(ctl->err, fmt, args);
 	va_end(args);
 	fputc('\n', ctl->err);
 	return (int)status;
+}
+
+int ctl_flush(struct ctl *ctl)
+{
+	if (!fflush(ctl->out))
+		return 0;
+	/* The reader is gone: end as it expects, without a word. */
+	if (errno == EPIPE) {
+		signal(SIGPIPE, SIG_DFL);
+		raise(SIGPIPE);
+	}
+	return ctl_fail(ctl, CTL_IO, "standard output: %s", strerror(errno));
 }
 
 unsigned ctl_timeout_ms(const struct ctl *ctl)
@@ -85,7 +97,7 @@ int ctl_client(struct ctl *ctl, char *const *endpoints, size_t n, struct client 
 	char why[256];
 
 	if (client_new(&config, out, why, sizeof(why)))
-		return ctl_fail(ctl, CTL_BAD_CONNECTION, "%s", why);
+		return ctl_fail(ctl, CTL_BAD_CONNECTION, "--endpoints: %s", why);
 	return 0;
 }
 

@@ -137,6 +137,8 @@ void text_size(FILE *out, uint64_t bytes);		/* humanize.Bytes: 2.1 GB */
 
 /* call.c */
 int ctl_fail(struct ctl *ctl, enum ctl_exit status, const char *fmt, ...) __printf(3, 4);
+/* Writes out what was printed; an exit status where that fails. */
+int ctl_flush(struct ctl *ctl);
 /* Makes a client; an exit status where that fails. */
 int ctl_client(struct ctl *ctl, char *const *endpoints, size_t n, struct client **out);
 /* Makes ctl->client, for --endpoints, where there is none yet. */

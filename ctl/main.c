@@ -14,6 +14,7 @@ int main(int argc, char **argv)
 
 	/* text_quote() asks which letters can be printed. */
 	setlocale(LC_CTYPE, "C.UTF-8");
+	/* A connection that is closed must not end the program. */
 	signal(SIGPIPE, SIG_IGN);
 	if (uv_loop_init(&loop)) {
 		fputs("kvctl: cannot make an event loop\n", stderr);
@@ -22,9 +23,5 @@ int main(int argc, char **argv)
 	ctl.loop = &loop;
 	status = ctl_main(&ctl, argc, argv);
 	uv_loop_close(&loop);
-	if (fflush(stdout) || ferror(stdout)) {
-		perror("kvctl: standard output");
-		return status ? status : CTL_IO;
-	}
-	return status;
+	return status ? status : ctl_flush(&ctl);
 }

@@ -28,8 +28,7 @@ int ctl_show(struct ctl *ctl, enum show what, const void *answer)
 		return ctl_fail(ctl, CTL_BAD_FEATURE, "%s not supported as output format",
 				ctl->printer->name);
 	ctl->printer->show[what](ctl, answer);
-	fflush(ctl->out);
-	return 0;
+	return ctl_flush(ctl);
 }
 
 static bool rows_make(struct print_rows *rows, size_t columns, size_t n)

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -92,16 +93,25 @@ static char **event_environ(const struct ctl *ctl, const Etcdserverpb__WatchResp
 	return env;
 }
 
+/* The command reads nothing, and gets the SIGPIPE that kvctl ignores. */
 static int spawn_and_wait(char **argv, char **env, int *wait_status)
 {
 	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attr;
+	sigset_t defaults;
 	pid_t pid;
 	int err;
 
+	sigemptyset(&defaults);
+	sigaddset(&defaults, SIGPIPE);
+	posix_spawnattr_init(&attr);
+	posix_spawnattr_setsigdefault(&attr, &defaults);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGDEF);
 	posix_spawn_file_actions_init(&actions);
 	posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-	err = posix_spawnp(&pid, argv[0], &actions, NULL, argv, env);
+	err = posix_spawnp(&pid, argv[0], &actions, &attr, argv, env);
 	posix_spawn_file_actions_destroy(&actions);
+	posix_spawnattr_destroy(&attr);
 	if (err)
 		return -err;
 	while (waitpid(pid, wait_status, 0) < 0)

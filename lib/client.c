@@ -6,6 +6,8 @@
 
 #include <errno.h>
 
+#include "lib/url_i.h"
+
 uint64_t client_now(const struct client *client)
 {
 	return uv_now(client->loop);
@@ -85,6 +87,14 @@ static void conn_connected(struct grpc_conn *grpc)
 	client_wake(conn->client);
 }
 
+static void client_free(struct client *client)
+{
+	for (size_t i = 0; i < client->n_endpoints; i++)
+		free(client->endpoints[i]);
+	free(client->endpoints);
+	free(client);
+}
+
 static void client_finish_close(struct client *client)
 {
 	void (*closed)(void *arg) = client->closed;
@@ -92,10 +102,7 @@ static void client_finish_close(struct client *client)
 
 	if (!client->timer_closed || !list_empty(&client->conns))
 		return;
-	for (size_t i = 0; i < client->n_endpoints; i++)
-		free(client->endpoints[i]);
-	free(client->endpoints);
-	free(client);
+	client_free(client);
 	if (closed)
 		closed(arg);
 }
@@ -234,8 +241,14 @@ void client_wake_at(struct client *client, uint64_t at)
 	uv_timer_start(&client->timer, client_tick, at > now ? at - now : 0, 0);
 }
 
-static int client_copy_endpoints(struct client *client, const struct client_config *config)
+/* An address that cannot be one is refused now rather than tried for ever. */
+static int client_copy_endpoints(struct client *client, const struct client_config *config,
+				 char *why, size_t why_size)
 {
+	struct url url;
+	int err;
+
+	snprintf(why, why_size, "out of memory");
 	client->endpoints = calloc(config->n_endpoints, sizeof(*client->endpoints));
 	if (!client->endpoints)
 		return -ENOMEM;
@@ -244,16 +257,11 @@ static int client_copy_endpoints(struct client *client, const struct client_conf
 		if (!client->endpoints[i])
 			return -ENOMEM;
 		client->n_endpoints++;
+		err = url_parse(config->endpoints[i], &url, why, why_size);
+		if (err)
+			return err;
 	}
 	return 0;
-}
-
-static void client_free(struct client *client)
-{
-	for (size_t i = 0; i < client->n_endpoints; i++)
-		free(client->endpoints[i]);
-	free(client->endpoints);
-	free(client);
 }
 
 int client_new(const struct client_config *config, struct client **out, char *why, size_t why_size)
@@ -270,11 +278,10 @@ int client_new(const struct client_config *config, struct client **out, char *wh
 		snprintf(why, why_size, "out of memory");
 		return -ENOMEM;
 	}
-	err = client_copy_endpoints(client, config);
+	err = client_copy_endpoints(client, config, why, why_size);
 	if (!err)
 		err = uv_timer_init(config->loop, &client->timer);
 	if (err) {
-		snprintf(why, why_size, "%s", strerror(-err));
 		client_free(client);
 		return err;
 	}

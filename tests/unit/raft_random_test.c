@@ -216,8 +216,8 @@ static void report_state(void)
 		struct raft_status st = net_status(&net, id);
 		struct raft_conf_state *c = &net.node[id].disk.snapshot.conf;
 
-		print_message("%d: %s term %d leader %d commit %d applied %d first %d last %d stored %d"
-			      " rejected %d conf", (int)id, raft_role_to_text(st.role),
+		print_message("%d: %s term %d leader %d commit %d applied %d first %d last %d"
+			      " stored %d rejected %d conf", (int)id, raft_role_to_text(st.role),
 			      (int)st.term, (int)st.leader, (int)st.commit, (int)st.applied,
 			      (int)st.first_index, (int)st.last_index, (int)st.stored,
 			      (int)st.messages_rejected);
@@ -290,9 +290,9 @@ static void run(uint64_t seed, bool pre_vote, bool check_quorum)
 
 static void random_groups_keep_their_promises(void **state)
 {
-	const char *only = getenv("RAFT_SEED");
+	/* RAFT_SEED repeats one run, RAFT_SEEDS asks for more of them. */
+	const char *only = getenv("RAFT_SEED"), *count = getenv("RAFT_SEEDS");
 	uint64_t first = only ? strtoull(only, NULL, 0) : 1, n = only ? 1 : 1000;
-	const char *count = getenv("RAFT_SEEDS");
 
 	if (count)
 		n = strtoull(count, NULL, 0);

@@ -135,8 +135,8 @@ static inline void compare_link(const struct seen *like)
 		if (!w && !s)
 			return;
 		if (!w || !s || strcmp(w->text, s->text))
-			fail_msg("%s:%zu: %s %s\n  expected: %s\n  found:    %s", now->path, now->line,
-				 like->link, like->received ? "received" : "sent",
+			fail_msg("%s:%zu: %s %s\n  expected: %s\n  found:    %s", now->path,
+				 now->line, like->link, like->received ? "received" : "sent",
 				 w ? w->text : "nothing", s ? s->text : "nothing");
 	}
 }

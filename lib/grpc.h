@@ -61,21 +61,23 @@ struct http_request {
 struct http_response {
 	int status;
 	const char *content_type;
-	struct chain body;		/* taken */
+	struct chain body;		/* empty at first; taken */
 };
 
 struct grpc_server_config {
 	const struct grpc_method *methods;	/* terminated by path NULL; must outlive */
 	size_t max_message;		/* bytes of one request message; a larger one is
 					   answered RESOURCE_EXHAUSTED as grpc-go words it */
-	uint32_t max_concurrent_streams;
+	uint32_t max_concurrent_streams;	/* of one connection; 0: no limit */
 	/* Answers @request by filling @response at once (status 0: no such path). */
-	void (*http)(void *user, const struct http_request *request, struct http_response *response);
+	void (*http)(void *user, const struct http_request *request,
+		     struct http_response *response);
 	void *user;
 };
 
 struct grpc_server_stats {
-	uint64_t bytes_in, bytes_out, connections;
+	uint64_t bytes_in, bytes_out;
+	uint64_t connections;		/* open now */
 };
 
 int grpc_server_new(uv_loop_t *loop, const struct grpc_server_config *config,
@@ -85,9 +87,10 @@ int grpc_server_new(uv_loop_t *loop, const struct grpc_server_config *config,
 int grpc_server_listen(struct grpc_server *server, const char *url, char *why, size_t why_size);
 /* The TCP port that the last grpc_server_listen() got; 0 for a unix socket. */
 uint16_t grpc_server_port(const struct grpc_server *server);
+/* Writes what was sent, except to the connection whose callback this is called from. */
 void grpc_server_flush(struct grpc_server *server);
 void grpc_server_stats(const struct grpc_server *server, struct grpc_server_stats *out);
-/* Stops accepting, sends GOAWAY, lets calls that are being answered finish, closes
+/* Also of a server that never listened. Stops accepting, sends GOAWAY, lets calls that are being answered finish, closes
  * after @grace_ms at the latest, then calls @done once; free only after that. */
 void grpc_server_shutdown(struct grpc_server *server, unsigned grace_ms,
 			  void (*done)(void *arg), void *arg);
@@ -106,8 +109,8 @@ uint64_t grpc_call_deadline(const struct grpc_call *call);
 void grpc_call_send(struct grpc_call *call, struct chain *message);
 /* @text NULL or "" for none; it is percent-encoded here. */
 void grpc_call_finish(struct grpc_call *call, enum grpc_code code, const char *text);
-/* Bytes sent but not yet handed to the kernel. Above GRPC_HIGH_WATER stop sending
- * and wait for writable. */
+/* Bytes sent that wait for the client or the kernel to take what came before them.
+ * Above GRPC_HIGH_WATER stop sending and wait for writable. */
 size_t grpc_call_queued(const struct grpc_call *call);
 #define GRPC_HIGH_WATER (1u << 20)
 
@@ -129,6 +132,7 @@ struct grpc_conn_callbacks {
 int grpc_conn_open(uv_loop_t *loop, const char *url, const struct grpc_conn_callbacks *callbacks,
 		   struct grpc_conn **out);
 void *grpc_conn_user(const struct grpc_conn *conn);
+/* The calls are done as CANCELED and closed follows, both from the loop, not from here. */
 void grpc_conn_close(struct grpc_conn *conn);
 
 struct grpc_client_callbacks {
@@ -138,6 +142,7 @@ struct grpc_client_callbacks {
 	void *user;
 };
 
+/* @timeout_ms 0: none. -ESHUTDOWN: the connection takes no more calls. */
 int grpc_client_call_open(struct grpc_conn *conn, const char *path,
 			  const struct grpc_client_callbacks *callbacks, uint64_t timeout_ms,
 			  struct grpc_client_call **out);

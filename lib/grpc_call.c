@@ -48,7 +48,7 @@ static const struct grpc_server_config *config_of(const struct grpc_call *call)
 	return &call->conn->server->config;
 }
 
-/* --- headers in ------------------------------------------------------------------ */
+/* --- headers in ----------------------------------------------------------------- */
 
 static int header_index(struct slice name)
 {
@@ -92,7 +92,7 @@ static void call_header(struct http2_stream *stream, struct slice name,
 		call->headers[i] = http2_value_get(value);
 }
 
-/* --- refusing -------------------------------------------------------------------- */
+/* --- refusing ------------------------------------------------------------------- */
 
 static struct slice status_value(enum grpc_code code)
 {
@@ -276,7 +276,7 @@ static void call_headers(struct http2_stream *stream)
 		method->open(call);
 }
 
-/* --- messages in ------------------------------------------------------------------- */
+/* --- messages in ---------------------------------------------------------------- */
 
 static void reader_failed(struct grpc_call *call, int err)
 {
@@ -336,7 +336,7 @@ static void call_writable(struct http2_stream *stream)
 		call->method->writable(call);
 }
 
-/* --- the end ------------------------------------------------------------------------ */
+/* --- the end -------------------------------------------------------------------- */
 
 static void call_close(struct http2_stream *stream, uint32_t error)
 {
@@ -357,7 +357,7 @@ const struct http2_ops grpc_call_ops = {
 	.close = call_close,
 };
 
-/* --- what the user calls -------------------------------------------------------------- */
+/* --- what the user calls -------------------------------------------------------- */
 
 const struct grpc_method *grpc_call_method(const struct grpc_call *call)
 {

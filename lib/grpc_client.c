@@ -48,7 +48,7 @@ static void call_done(struct grpc_client_call *call, enum grpc_code code, const 
 	call->callbacks.done(call, code, text);
 }
 
-/* --- what comes in ------------------------------------------------------------------------ */
+/* --- what comes in -------------------------------------------------------------- */
 
 static int parse_number(struct slice value)
 {
@@ -134,7 +134,7 @@ static void call_end(struct http2_stream *stream)
 	}
 }
 
-/* --- the end --------------------------------------------------------------------------------- */
+/* --- the end -------------------------------------------------------------------- */
 
 /* The stream ended without an answer. */
 static void call_lost(struct grpc_client_call *call, uint32_t error)
@@ -176,7 +176,7 @@ const struct http2_ops grpc_client_ops = {
 	.close = call_close, .ready = grpc_conn_ready, .goaway = grpc_conn_goaway,
 };
 
-/* --- deadlines --------------------------------------------------------------------------------- */
+/* --- deadlines ------------------------------------------------------------------ */
 
 static void on_timer(uv_timer_t *timer)
 {
@@ -229,7 +229,7 @@ static void set_deadline(struct grpc_client_call *call, uint64_t timeout_ms)
 		uv_timer_start(&conn->timer, on_timer, timeout_ms, 0);
 }
 
-/* --- what the user calls ------------------------------------------------------------------------- */
+/* --- what the user calls -------------------------------------------------------- */
 
 static int send_headers(struct grpc_client_call *call, const char *path)
 {

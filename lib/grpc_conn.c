@@ -54,7 +54,7 @@ static void dial_failed(struct grpc_conn *conn, int err, const char *step)
 		  step, uv_strerror(err));
 }
 
-/* --- the session ----------------------------------------------------------------------- */
+/* --- the session ---------------------------------------------------------------- */
 
 void grpc_conn_ready(struct http2 *http2)
 {
@@ -143,7 +143,7 @@ static const struct socket_ops client_socket_ops = {
 	.closed = on_socket_closed,
 };
 
-/* --- dialling ---------------------------------------------------------------------------- */
+/* --- dialling ------------------------------------------------------------------- */
 
 static void on_connect(uv_connect_t *connect, int status)
 {
@@ -227,7 +227,7 @@ static void start(struct grpc_conn *conn)
 		conn->resolving = true;
 }
 
-/* --- the end ------------------------------------------------------------------------------- */
+/* --- the end -------------------------------------------------------------------- */
 
 static void on_set_closed(struct socket_set *set)
 {
@@ -258,7 +258,7 @@ void grpc_conn_close(struct grpc_conn *conn)
 	conn_fail(conn, 0, GRPC_CANCELED, "grpc: the client connection is closing");
 }
 
-/* --- the beginning --------------------------------------------------------------------------- */
+/* --- the beginning -------------------------------------------------------------- */
 
 int grpc_conn_open(uv_loop_t *loop, const char *url, const struct grpc_conn_callbacks *callbacks,
 		   struct grpc_conn **out)

@@ -1,41 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The server: listeners, connections, shutdown. What happens on a stream is in
- * grpc_call.c, HTTP/1.x in http1.c.
+ * The server: its connections, and shutdown. Listening is in grpc_listen.c, what
+ * happens on a stream in grpc_call.c, HTTP/1.x in http1.c.
  *
  * Shutdown: the listeners close, each HTTP/2 connection is told GOAWAY and closes
  * after its last call, at the latest when the grace timer ends. When the last
  * connection is gone the timers and the socket set close, then done is called.
  */
 #include <errno.h>
-#include <netinet/in.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include "lib/grpc_server_i.h"
-#include "lib/url_i.h"
 
-#define LISTEN_BACKLOG 4096
-
-struct listener {
-	union {
-		uv_handle_t handle;
-		uv_stream_t stream;
-		uv_tcp_t tcp;
-		uv_pipe_t pipe;
-	};
-	struct grpc_server *server;
-	struct list node;
-	bool is_unix;
-};
-
-static void try_end(struct grpc_server *server);
-
-/* --- connections --------------------------------------------------------------------- */
+/* --- connections ---------------------------------------------------------------- */
 
 static struct server_conn *conn_of(struct socket *socket)
 {
@@ -167,6 +144,16 @@ static void on_fill(struct socket *socket)
 		conn_close(conn);
 }
 
+/* A client that does not read its answers is not asked for more requests. */
+static bool hold_back(struct server_conn *conn)
+{
+	if (conn->socket.write_len)
+		socket_stop_reading(&conn->socket);
+	else if (socket_resume_reading(&conn->socket))
+		conn_close(conn);
+	return conn->socket.closing;
+}
+
 static void on_wrote(struct socket *socket)
 {
 	struct server_conn *conn = conn_of(socket);
@@ -174,6 +161,8 @@ static void on_wrote(struct socket *socket)
 	if (conn->kind == CONN_HTTP1 && socket->stopped && !socket->out.len)
 		http1_step(conn, http1_resume(conn->http1, &socket->out));
 	if (conn->kind != CONN_HTTP2)
+		return;
+	if (hold_back(conn))
 		return;
 	http2_call_writable(&conn->http2);
 	if (!socket->closing && http2_finished(&conn->http2))
@@ -202,7 +191,7 @@ static void on_closed(struct socket *socket)
 	list_del(&conn->node);
 	server->n_conns--;
 	free(conn);
-	try_end(server);
+	grpc_server_try_end(server);
 }
 
 static const struct socket_ops conn_ops = {
@@ -210,7 +199,7 @@ static const struct socket_ops conn_ops = {
 	.closed = on_closed,
 };
 
-static void on_accept(uv_stream_t *stream, int status)
+void grpc_on_accept(uv_stream_t *stream, int status)
 {
 	struct listener *listener = stream->data;
 	struct grpc_server *server = listener->server;
@@ -233,165 +222,7 @@ static void on_accept(uv_stream_t *stream, int status)
 		conn_close(conn);
 }
 
-/* --- listening ------------------------------------------------------------------------ */
-
-static void on_listener_closed(uv_handle_t *handle)
-{
-	struct listener *listener = handle->data;
-	struct grpc_server *server = listener->server;
-
-	list_del(&listener->node);
-	free(listener);
-	try_end(server);
-}
-
-/* A socket file whose program is gone is in the way; one that answers is not ours. */
-static int remove_stale(const char *path)
-{
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	struct stat st;
-	int fd, err = 0;
-
-	if (lstat(path, &st))
-		return 0;
-	if (!S_ISSOCK(st.st_mode))
-		return -EEXIST;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -errno;
-	memcpy(addr.sun_path, path, MIN(strlen(path), sizeof(addr.sun_path) - 1));
-	if (!connect(fd, (struct sockaddr *)&addr, sizeof(addr)) || errno != ECONNREFUSED)
-		err = -EADDRINUSE;
-	else if (unlink(path))
-		err = -errno;
-	close(fd);
-	return err;
-}
-
-/* libuv says EACCES for a directory that does not exist, too. */
-static int bind_unix(struct listener *listener, const struct url *url)
-{
-	const char *slash = strrchr(url->path, '/');
-	char dir[URL_PATH_MAX];
-	int err = remove_stale(url->path);
-
-	if (err)
-		return err;
-	err = uv_pipe_bind(&listener->pipe, url->path);
-	if (err != -EACCES || !slash)
-		return err;
-	snprintf(dir, sizeof(dir), "%.*s", (int)(slash - url->path) + 1, url->path);
-	return access(dir, F_OK) ? -errno : err;
-}
-
-static int resolve(struct grpc_server *server, const struct url *url,
-		   struct sockaddr_storage *out)
-{
-	const struct addrinfo hints = {
-		.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE,
-	};
-	uv_getaddrinfo_t request;
-	char port[8];
-	int err;
-
-	snprintf(port, sizeof(port), "%u", url->port);
-	err = uv_getaddrinfo(server->set.loop, &request, NULL, *url->host ? url->host : NULL,
-			     port, &hints);
-	if (err)
-		return err;
-	memcpy(out, request.addrinfo->ai_addr, request.addrinfo->ai_addrlen);
-	uv_freeaddrinfo(request.addrinfo);
-	return 0;
-}
-
-static int bind_tcp(struct listener *listener, const struct url *url)
-{
-	struct sockaddr_storage addr;
-	int err = resolve(listener->server, url, &addr);
-
-	return err ? err : uv_tcp_bind(&listener->tcp, (struct sockaddr *)&addr, 0);
-}
-
-static uint16_t bound_port(const struct listener *listener)
-{
-	struct sockaddr_storage addr;
-	int len = sizeof(addr);
-
-	if (listener->is_unix || uv_tcp_getsockname(&listener->tcp, (void *)&addr, &len))
-		return 0;
-	if (addr.ss_family == AF_INET6)
-		return ntohs(((struct sockaddr_in6 *)&addr)->sin6_port);
-	return ntohs(((struct sockaddr_in *)&addr)->sin_port);
-}
-
-static int explain(int err, const char *url, char *why, size_t why_size)
-{
-	const char *advice = "";
-
-	if (err == -EADDRINUSE)
-		advice = "; stop the program that listens there, or choose another address";
-	else if (err == -EACCES)
-		advice = "; choose a port above 1023 or a directory that can be written";
-	else if (err == -EADDRNOTAVAIL)
-		advice = "; choose an address of this machine";
-	else if (err == -EEXIST)
-		advice = "; the path is that of a file which is no socket";
-	snprintf(why, why_size, "cannot listen on %s: %s%s", url, uv_strerror(err), advice);
-	/* libuv's own codes, those of name look-up, are below all of errno */
-	return err < -3000 ? -EADDRNOTAVAIL : err;
-}
-
-static int new_listener(struct grpc_server *server, bool is_unix, struct listener **out)
-{
-	struct listener *listener = calloc(1, sizeof(*listener));
-	int err;
-
-	if (!listener)
-		return -ENOMEM;
-	listener->is_unix = is_unix;
-	listener->server = server;
-	err = is_unix ? uv_pipe_init(server->set.loop, &listener->pipe, 0) :
-			uv_tcp_init(server->set.loop, &listener->tcp);
-	if (err) {
-		free(listener);
-		return err;
-	}
-	listener->handle.data = listener;
-	list_add_tail(&server->listeners, &listener->node);
-	*out = listener;
-	return 0;
-}
-
-int grpc_server_listen(struct grpc_server *server, const char *text, char *why, size_t why_size)
-{
-	struct listener *listener;
-	struct url url;
-	int err;
-
-	BUG_ON(server->stopping);
-	err = url_parse(text, &url, why, why_size);
-	if (err)
-		return err;
-	err = new_listener(server, url.is_unix, &listener);
-	if (err)
-		return explain(err, text, why, why_size);
-	err = url.is_unix ? bind_unix(listener, &url) : bind_tcp(listener, &url);
-	if (!err)
-		err = uv_listen(&listener->stream, LISTEN_BACKLOG, on_accept);
-	if (err) {
-		uv_close(&listener->handle, on_listener_closed);
-		return explain(err, text, why, why_size);
-	}
-	server->port = bound_port(listener);
-	return 0;
-}
-
-uint16_t grpc_server_port(const struct grpc_server *server)
-{
-	return server->port;
-}
-
-/* --- the server ----------------------------------------------------------------------- */
+/* --- the server ----------------------------------------------------------------- */
 
 int grpc_server_new(uv_loop_t *loop, const struct grpc_server_config *config,
 		    struct grpc_server **out)
@@ -455,8 +286,7 @@ static void on_timer_closed(uv_handle_t *handle)
 		socket_set_close(&server->set, on_set_closed);
 }
 
-/* The last step of the shutdown, once nothing is left that was accepted. */
-static void try_end(struct grpc_server *server)
+void grpc_server_try_end(struct grpc_server *server)
 {
 	if (!server->stopping || server->open_timers || !list_empty(&server->conns) ||
 	    !list_empty(&server->listeners))
@@ -494,23 +324,20 @@ static void conn_retire(struct server_conn *conn)
 void grpc_server_shutdown(struct grpc_server *server, unsigned grace_ms,
 			  void (*done)(void *arg), void *arg)
 {
-	struct listener *listener;
 	struct server_conn *conn;
 
 	BUG_ON(server->stopping);
 	server->stopping = true;
 	server->done = done;
 	server->done_arg = arg;
-	list_for_each(listener, &server->listeners, node)
-		if (!uv_is_closing(&listener->handle))
-			uv_close(&listener->handle, on_listener_closed);
+	grpc_listeners_close(server);
 	list_for_each(conn, &server->conns, node)
 		conn_retire(conn);
 	if (!grace_ms)
 		close_conns(server);
 	else
 		uv_timer_start(&server->grace, on_grace, grace_ms, 0);
-	try_end(server);
+	grpc_server_try_end(server);
 }
 
 void grpc_server_free(struct grpc_server *server)

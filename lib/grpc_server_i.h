@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The server's own parts. grpc_server.c listens, accepts, tells HTTP/2 from
- * HTTP/1.x and shuts down; grpc_call.c is what happens on one HTTP/2 stream.
+ * The server's own parts. grpc_listen.c listens; grpc_server.c accepts, tells HTTP/2
+ * from HTTP/1.x and shuts down; grpc_call.c is what happens on one HTTP/2 stream.
  */
 #ifndef LIB_GRPC_SERVER_I_H
 #define LIB_GRPC_SERVER_I_H
@@ -40,6 +40,18 @@ struct grpc_server {
 	void *done_arg;
 };
 
+struct listener {
+	union {
+		uv_handle_t handle;
+		uv_stream_t stream;
+		uv_tcp_t tcp;
+		uv_pipe_t pipe;
+	};
+	struct grpc_server *server;
+	struct list node;
+	bool is_unix;
+};
+
 struct server_conn {
 	struct socket socket;
 	struct grpc_server *server;
@@ -52,6 +64,11 @@ struct server_conn {
 };
 
 extern const struct http2_ops grpc_call_ops;
+
+void grpc_on_accept(uv_stream_t *stream, int status);
+void grpc_listeners_close(struct grpc_server *server);
+/* The last step of the shutdown, once nothing is left that was accepted. */
+void grpc_server_try_end(struct grpc_server *server);
 
 int method_table_init(struct method_table *table, const struct grpc_method *methods);
 void method_table_release(struct method_table *table);

@@ -72,7 +72,7 @@ static int refuse(struct http1 *http1, int status)
 	return -1;
 }
 
-/* --- answers --------------------------------------------------------------------------- */
+/* --- answers -------------------------------------------------------------------- */
 
 static const char *reason(int status)
 {
@@ -154,7 +154,7 @@ static void answer_refusal(struct http1 *http1, const char *text)
 	http1->state = HTTP1_REFUSED;
 }
 
-/* --- the parser's callbacks --------------------------------------------------------------- */
+/* --- the parser's callbacks ----------------------------------------------------- */
 
 static int on_begin(http_parser *parser)
 {
@@ -272,7 +272,7 @@ static const http_parser_settings settings = {
 	.on_body = on_body, .on_message_complete = on_complete,
 };
 
-/* --- the connection -------------------------------------------------------------------------- */
+/* --- the connection ------------------------------------------------------------- */
 
 int http1_new(const struct grpc_server_config *config, struct http1 **out)
 {

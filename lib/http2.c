@@ -36,7 +36,7 @@ static int session_errno(ssize_t err)
 	}
 }
 
-/* --- nghttp2's memory: from the pool, each piece with its size before it ----------- */
+/* --- nghttp2's memory: from the pool, each piece with its size before it -------- */
 
 struct sized {
 	size_t size;
@@ -151,7 +151,7 @@ static void drop_stream(struct http2_stream *stream, uint32_t error)
 	stream->http2->ops->close(stream, error);
 }
 
-/* --- what comes in ------------------------------------------------------------ */
+/* --- what comes in -------------------------------------------------------------- */
 
 static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
@@ -260,7 +260,7 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t error,
 	return 0;
 }
 
-/* --- what goes out ------------------------------------------------------------ */
+/* --- what goes out -------------------------------------------------------------- */
 
 static void make_nv(nghttp2_nv *nv, const struct http2_header *headers, size_t n)
 {

@@ -59,7 +59,7 @@ static void on_guard(uv_timer_t *timer)
 		uv_timer_stop(&env->guard);				\
 	} while (0)
 
-/* --- the server's methods ------------------------------------------------------------- */
+/* --- the server's methods ------------------------------------------------------- */
 
 static void call_open(struct grpc_call *call)
 {
@@ -214,7 +214,7 @@ static void env_http(void *user, const struct http_request *request,
 	response->content_type = "text/plain";
 }
 
-/* --- set up and tear down ---------------------------------------------------------------- */
+/* --- set up and tear down ------------------------------------------------------- */
 
 static void env_listen(const char *url)
 {
@@ -267,7 +267,7 @@ static int env_teardown(void **state)
 	return 0;
 }
 
-/* --- clients ---------------------------------------------------------------------------------- */
+/* --- clients -------------------------------------------------------------------- */
 
 struct env_conn {
 	struct grpc_conn *grpc;

@@ -308,7 +308,7 @@ static void vanished_clients_close_their_calls(void **state)
 	run_until(env->closed == ARRAY_SIZE(r));
 }
 
-/* --- many at once ------------------------------------------------------------------------- */
+/* --- many at once --------------------------------------------------------------- */
 
 #define MANY_CONNS 10
 #define MANY_STREAMS 100
@@ -346,7 +346,7 @@ static void ten_thousand_calls(void **state)
 	assert_int_equal(env->closed, MANY_CONNS * MANY_STREAMS * MANY_ROUNDS);
 }
 
-/* --- shutdown ------------------------------------------------------------------------------ */
+/* --- shutdown ------------------------------------------------------------------- */
 
 static void shutdown_lets_calls_finish(void **state)
 {
@@ -390,7 +390,7 @@ static void shutdown_ends_calls_after_grace(void **state)
 	assert_int_equal(env->closed, 1);
 }
 
-/* --- addresses ------------------------------------------------------------------------------- */
+/* --- addresses ------------------------------------------------------------------ */
 
 static void unix_sockets_work(void **state)
 {

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -129,24 +132,74 @@ static int decode_identity(struct slice s, struct disk_identity *out)
 
 /* --- opening ----------------------------------------------------------------------------- */
 
-/* A new log, with the entries that make the cluster, durable before anything else. */
-static int create_log(struct disk *disk, const struct wal_args *args,
-		      const struct disk_first *first, char *why, size_t why_size)
+/* What an interrupted first start left: files alone, no directories. */
+static void remove_unfinished(const char *path)
+{
+	DIR *dir = opendir(path);
+	struct dirent *e;
+
+	if (!dir)
+		return;
+	while ((e = readdir(dir)))
+		if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
+			unlinkat(dirfd(dir), e->d_name, 0);
+	closedir(dir);
+	rmdir(path);
+}
+
+static int sync_parent(const char *path)
+{
+	char *copy = strdup(path);
+	int fd = copy ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	int err = fd < 0 || fsync(fd) ? -errno : 0;
+
+	if (fd >= 0)
+		close(fd);
+	free(copy);
+	return err;
+}
+
+static int fill_log(const struct wal_args *args, const struct disk_first *first, char *why,
+		    size_t why_size)
 {
 	struct raft_hard_state hs = { .term = 1, .commit = first->n_entries };
+	struct wal *wal;
 	uint8_t buf[32];
-	int err = wal_create(args, encode_identity(&first->identity, buf), &disk->wal, why,
-			     why_size);
+	int err = wal_create(args, encode_identity(&first->identity, buf), &wal, why, why_size);
 
 	if (err)
 		return err;
-	err = wal_append(disk->wal, first->entries, first->n_entries, &hs);
+	err = wal_append(wal, first->entries, first->n_entries, &hs);
 	if (!err)
-		err = wal_sync(disk->wal);
+		err = wal_sync(wal);
 	if (err)
 		snprintf(why, why_size, "cannot write the log %s: %s", args->dir, strerror(-err));
-	wal_close(disk->wal);
-	disk->wal = NULL;
+	wal_close(wal);
+	return err;
+}
+
+/* A new log with the entries that make the cluster. It gets its name when it is whole
+ * and durable, so that a first start that is interrupted begins again. */
+static int create_log(const struct wal_args *args, const struct disk_first *first, char *why,
+		      size_t why_size)
+{
+	struct wal_args unfinished = *args;
+	char *path;
+	int err;
+
+	if (asprintf(&path, "%s.new", args->dir) < 0)
+		return -ENOMEM;
+	unfinished.dir = path;
+	remove_unfinished(path);
+	err = fill_log(&unfinished, first, why, why_size);
+	if (!err && (rename(path, args->dir) || (err = sync_parent(args->dir)))) {
+		err = err ? err : -errno;
+		snprintf(why, why_size, "cannot give the new log its name %s: %s", args->dir,
+			 strerror(-err));
+	}
+	if (err)
+		remove_unfinished(path);
+	free(path);
 	return err;
 }
 
@@ -199,7 +252,7 @@ int disk_open(struct disk *disk, const struct kvd_config *config, const struct d
 	if (!err)
 		err = make_dir(p.member, why, why_size);
 	if (!err && !found)
-		err = create_log(disk, &args, first, why, why_size);
+		err = create_log(&args, first, why, why_size);
 	if (!err)
 		err = open_store(disk, config, p.kv, why, why_size);
 	if (!err)

@@ -335,8 +335,32 @@ static void close_handle(uv_handle_t *handle, void *arg)
 		uv_close(handle, NULL);
 }
 
+static void count_closed(void *arg)
+{
+	struct server *s = arg;
+
+	s->n_closing--;
+}
+
+/* What a start that failed has opened; nothing is served yet. */
+static void close_listeners(struct server *s)
+{
+	struct grpc_server *servers[] = { s->clients, s->peers };
+
+	for (size_t i = 0; i < ARRAY_SIZE(servers); i++) {
+		if (!servers[i])
+			continue;
+		s->n_closing++;
+		grpc_server_shutdown(servers[i], 0, count_closed, s);
+	}
+	while (s->n_closing)
+		uv_run(&s->loop, UV_RUN_ONCE);
+}
+
 static void server_release(struct server *s)
 {
+	if (!s->stopping)
+		close_listeners(s);
 	disk_stop(&s->disk);
 	grpc_server_free(s->clients);
 	grpc_server_free(s->peers);

@@ -161,8 +161,26 @@ void raft_status(const struct raft *raft, struct raft_status *out)
 		.first_index = log->base + 1,
 		.last_index = log->last,
 		.stored = log->stored,
+		.transferee = raft->transferee,
+		.learner = conf_has(raft->conf.learners, raft->conf.n_learners, raft->id),
 		.messages_rejected = raft->messages_rejected,
 	};
+}
+
+bool raft_member(const struct raft *raft, uint64_t id, struct raft_member *out)
+{
+	const struct raft_progress *pr = progress_find(raft, id);
+
+	if (raft->role != RAFT_LEADER || !pr)
+		return false;
+	BUG_ON(pr->match >= pr->next);
+	*out = (struct raft_member){
+		.match = pr->match,
+		.learner = pr->learner,
+		.active = pr->recent_active || id == raft->id,
+		.snapshot = pr->state == PROGRESS_SNAPSHOT,
+	};
+	return true;
 }
 
 int raft_conf_state(const struct raft *raft, struct raft_conf_state *out)

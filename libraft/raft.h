@@ -48,7 +48,8 @@
  *
  * Reads. An id comes back in update.reads at most once. Reads that wait when a leader
  * loses its role, and those whose messages are lost, are forgotten: when there is no
- * answer, ask again with another id, never with the same.
+ * answer, ask again with another id, never with the same, nor with one that was used
+ * before a restart: an answer that is still on its way would be taken for the new one.
  *
  * Snapshots. RAFT_MSG_SNAP names what raft knows to be applied; the caller sends its
  * own store at that index or a later one, puts that one's index, term and
@@ -257,7 +258,17 @@ struct raft_status {
 	enum raft_role role;
 	uint64_t id, term, vote, leader;	/* leader 0: none known */
 	uint64_t commit, applied, first_index, last_index, stored;
+	uint64_t transferee;			/* of a leader: where leadership goes; 0 */
+	bool learner;				/* this member does not vote */
 	uint64_t messages_rejected;
+};
+
+/* What a leader knows of a member. */
+struct raft_member {
+	uint64_t match;		/* it has stored the log up to here */
+	bool learner;
+	bool active;		/* heard of within the last two election timeouts */
+	bool snapshot;		/* it waits for a snapshot */
 };
 
 /* -ENOMEM, or -EINVAL where the configuration or what came from disk is not
@@ -268,6 +279,8 @@ void raft_free(struct raft *raft);
 int raft_step(struct raft *raft, const struct raft_event *event, struct raft_update *update);
 
 void raft_status(const struct raft *raft, struct raft_status *out);
+/* False where this member does not lead, or @id is none of the group. */
+bool raft_member(const struct raft *raft, uint64_t id, struct raft_member *out);
 
 /* The configuration in force, copied; release with raft_conf_state_release(). */
 int raft_conf_state(const struct raft *raft, struct raft_conf_state *out);

@@ -87,6 +87,24 @@ static void a_learner_follows_and_is_promoted(void **state)
 	assert_int_equal(net_status(&net, 1).commit, 5);
 }
 
+static void a_leader_knows_how_far_its_members_are(void **state)
+{
+	struct raft_member m;
+
+	net_change(&net, 1, RAFT_CONF_ADD_LEARNER, 2);
+	assert_true(raft_member(net.node[1].raft, 2, &m));
+	assert_true(m.learner && !m.snapshot && m.match == 0);
+	net_start(&net, 2);
+	rounds(2);
+	assert_true(raft_member(net.node[1].raft, 2, &m));
+	assert_true(m.active && m.match == 2);
+	assert_true(raft_member(net.node[1].raft, 1, &m));
+	assert_true(m.active && !m.learner && m.match == 2);
+	assert_true(net_status(&net, 2).learner && !net_status(&net, 1).learner);
+	assert_false(raft_member(net.node[2].raft, 1, &m));	/* no leader */
+	assert_false(raft_member(net.node[1].raft, 3, &m));	/* no member */
+}
+
 /* Thesis 4.1: one change at a time; the second is appended as an empty entry. */
 static void only_one_change_is_under_way(void **state)
 {
@@ -240,6 +258,7 @@ static void a_transfer_waits_for_the_log(void **state)
 	net_propose(&net, 1, "a");
 	net_settle(&net);
 	assert_int_equal(transfer(1, 3), 0);
+	assert_int_equal(net_status(&net, 1).transferee, 3);
 	assert_int_equal(net_propose(&net, 1, "b"), RAFT_DROPPED);
 	net_isolate(&net, 3, false);
 	rounds(2);
@@ -350,6 +369,7 @@ int main(void)
 #define THREE(f) cmocka_unit_test_setup_teardown(f, setup_three, teardown)
 	const struct CMUnitTest tests[] = {
 		ONE(a_learner_follows_and_is_promoted),
+		ONE(a_leader_knows_how_far_its_members_are),
 		ONE(only_one_change_is_under_way),
 		ONE(a_new_leader_settles_older_changes_first),
 		THREE(a_removed_leader_steps_down),

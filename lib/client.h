@@ -71,7 +71,9 @@ extern const struct client_method client_kv_range, client_kv_put, client_kv_dele
 typedef void client_done_fn(void *user, const struct client_result *result);
 
 /* @timeout_ms 0: the client's. @out may be NULL; with it client_call_cancel() works
- * until @done was called. */
+ * until @done was called. -ENOMEM, or -ENOBUFS beyond CLIENT_CALLS_MAX calls at once;
+ * then @done is not called. */
+#define CLIENT_CALLS_MAX 65536
 int client_call(struct client *client, const struct client_method *method,
 		const ProtobufCMessage *request, unsigned timeout_ms,
 		client_done_fn *done, void *user, struct client_call **out);

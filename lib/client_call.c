@@ -23,6 +23,7 @@ struct client_call {
 
 static void call_free(struct client_call *call)
 {
+	call->client->n_calls--;
 	list_del(&call->node);
 	blob_put(call->request);
 	blob_put(call->response);
@@ -210,6 +211,7 @@ static struct client_call *call_new(struct client *client, const struct client_m
 
 	if (!call)
 		return NULL;
+	client->n_calls++;
 	call->client = client;
 	call->method = method;
 	list_init(&call->node);
@@ -227,11 +229,15 @@ int client_call(struct client *client, const struct client_method *method,
 	struct client_call *call;
 
 	BUG_ON(client->closing);
+	if (client->n_calls >= CLIENT_CALLS_MAX)
+		return -ENOBUFS;
 	call = call_new(client, method, request);
 	if (!call)
 		return -ENOMEM;
 	call->done = done;
 	call->user = user;
+	/* The loop's time is that of its last turn, which may be long ago. */
+	uv_update_time(client->loop);
 	call->deadline = client_now(client) + (timeout_ms ?: client->timeout_ms);
 	list_add_tail(&client->waiting, &call->node);
 	if (!client_connected(client) || call_send(call, client->conn, client_now(client)))

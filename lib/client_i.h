@@ -67,6 +67,7 @@ struct client {
 	char why[CLIENT_WHY_SIZE];	/* why the last connection failed */
 
 	struct list waiting;		/* unary calls that are not sent */
+	size_t n_calls;			/* all, sent or not */
 	struct list watches;
 	struct list keepalives;
 	struct client_lease_stream lease_stream;

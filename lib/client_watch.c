@@ -15,6 +15,9 @@
 
 #include <errno.h>
 
+/* What is kept of one response in fragments; protobuf ends at twice that. */
+#define WATCH_PARTS_MAX (1u << 30)
+
 struct client_watch {
 	struct client *client;
 	struct list node;		/* client->watches */
@@ -167,8 +170,11 @@ static void watch_response(struct client_watch *watch, Etcdserverpb__WatchRespon
 /* Adds a fragment to those kept. */
 static int watch_keep(struct client_watch *watch, struct slice message)
 {
-	uint8_t *parts = realloc(watch->parts, watch->parts_len + message.len);
+	uint8_t *parts;
 
+	if (message.len > WATCH_PARTS_MAX - watch->parts_len)
+		return -EMSGSIZE;
+	parts = realloc(watch->parts, watch->parts_len + message.len);
 	if (!parts)
 		return -ENOMEM;
 	memcpy(parts + watch->parts_len, message.data, message.len);
@@ -210,9 +216,13 @@ static void watch_message(struct grpc_client_call *grpc, struct slice message)
 	struct client_watch *watch = grpc_client_call_user(grpc);
 	Etcdserverpb__WatchResponse *response;
 	struct pb_arena arena;
+	int err;
 
 	pb_arena_init(&arena);
-	if (watch_decode(watch, message, &arena, &response))
+	err = watch_decode(watch, message, &arena, &response);
+	if (err == -EMSGSIZE)
+		watch_finish(watch, "a response is larger than 1 GiB", 0);
+	else if (err)
 		watch_lost(watch);
 	else if (response)
 		watch_response(watch, response);

@@ -3,6 +3,7 @@
  * The client against servers in the same loop that do what a test tells them: answer,
  * refuse, fall silent, die in the middle of a revision and come back.
  */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -382,6 +383,40 @@ static void a_cancelled_call_is_silent(void **state)
 	assert_int_equal(f->results, 1);
 }
 
+/* As when a person types a transaction: the loop stands still meanwhile. */
+static void a_deadline_begins_with_the_call(void **state)
+{
+	struct fixture *f = *state;
+	Etcdserverpb__RangeRequest range = ETCDSERVERPB__RANGE_REQUEST__INIT;
+	uint64_t until = uv_hrtime() + 300 * UINT64_C(1000000);
+
+	server_start(&f->servers[0]);
+	make_client(f, 1);
+	while (uv_hrtime() < until)
+		;
+	assert_int_equal(client_call(f->client, &client_kv_range, &range.base, 250, on_result,
+				     f, NULL), 0);
+	run_until(f, f->results);
+	assert_int_equal(f->result.code, GRPC_OK);
+}
+
+static void calls_have_a_maximum(void **state)
+{
+	struct fixture *f = *state;
+	Etcdserverpb__RangeRequest range = ETCDSERVERPB__RANGE_REQUEST__INIT;
+	struct client_call *last;
+
+	make_client(f, 1);
+	for (int i = 0; i < CLIENT_CALLS_MAX; i++)
+		assert_int_equal(client_call(f->client, &client_kv_range, &range.base, 0,
+					     on_result, f, &last), 0);
+	assert_int_equal(client_call(f->client, &client_kv_range, &range.base, 0, on_result, f,
+				     NULL), -ENOBUFS);
+	client_call_cancel(last);
+	assert_int_equal(client_call(f->client, &client_kv_range, &range.base, 0, on_result, f,
+				     NULL), 0);
+}
+
 /* --- watches ---------------------------------------------------------------------------- */
 
 static void on_created(void *user, const Etcdserverpb__WatchResponse *response)
@@ -713,6 +748,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(calls),
 		cmocka_unit_test_setup_teardown(a_cancelled_call_is_silent, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_deadline_begins_with_the_call, setup, teardown),
+		cmocka_unit_test_setup_teardown(calls_have_a_maximum, setup, teardown),
 		cmocka_unit_test(watches),
 		cmocka_unit_test_setup_teardown(compaction_while_away_ends_a_watch, setup,
 						teardown),

@@ -7,7 +7,7 @@
 #include "kvd/server.h"
 #include "kvd/validate.h"
 
-/* --- answers ---------------------------------------------------------------------- */
+/* --- answers -------------------------------------------------------------- */
 
 static void reply_op(struct request *request)
 {
@@ -39,7 +39,7 @@ static void reply_compact(struct request *request)
 	request_free(request);
 }
 
-/* --- requests ------------------------------------------------------------------------ */
+/* --- requests ------------------------------------------------------------- */
 
 /* Refuses @request where @error says so. */
 static bool refused(struct grpc_call *call, struct request *request, const struct status *error)
@@ -128,7 +128,7 @@ static void kv_compact(struct grpc_call *call, struct slice message)
 	api_submit(call, r, message, reply_compact);
 }
 
-/* --- RangeStream: chunks at a pinned revision ------------------------------------------- */
+/* --- RangeStream: chunks at a pinned revision ----------------------------- */
 
 #define STREAM_FIRST_CHUNK 10
 

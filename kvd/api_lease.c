@@ -8,7 +8,7 @@
 #include "kvd/server.h"
 #include "lib/proto/rpc.pb-c.h"
 
-/* --- grant and revoke --------------------------------------------------------------- */
+/* --- grant and revoke ----------------------------------------------------- */
 
 static void reply_grant(struct request *request)
 {
@@ -81,7 +81,7 @@ static void lease_revoke(struct grpc_call *call, struct slice message)
 		api_submit(call, r, message, reply_revoke);
 }
 
-/* --- what is left, and which there are ------------------------------------------------- */
+/* --- what is left, and which there are ------------------------------------ */
 
 static void reply_ttl(struct request *request)
 {
@@ -157,7 +157,7 @@ static void lease_leases(struct grpc_call *call, struct slice message)
 	api_reply(call, &out);
 }
 
-/* --- keep-alive ---------------------------------------------------------------------------- */
+/* --- keep-alive ----------------------------------------------------------- */
 
 struct keepalive {
 	struct grpc_call *call;		/* NULL: gone */
@@ -183,7 +183,8 @@ static void keepalive_finish(struct keepalive *ka, const struct status *error)
 static void reply_keepalive(struct request *request)
 {
 	struct keepalive *ka = request->owner;
-	Etcdserverpb__LeaseKeepAliveResponse response = ETCDSERVERPB__LEASE_KEEP_ALIVE_RESPONSE__INIT;
+	Etcdserverpb__LeaseKeepAliveResponse response =
+		ETCDSERVERPB__LEASE_KEEP_ALIVE_RESPONSE__INIT;
 	Etcdserverpb__ResponseHeader header;
 	struct chain out;
 

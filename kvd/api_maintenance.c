@@ -62,7 +62,7 @@ static void maintenance_status(struct grpc_call *call, struct slice message)
 		free(errors[i]);
 }
 
-/* --- alarms -------------------------------------------------------------------------- */
+/* --- alarms --------------------------------------------------------------- */
 
 static bool alarm_wanted(const struct request *request, const struct alarm *alarm)
 {

@@ -47,7 +47,7 @@ static struct mvcc *store_of(const struct watch_stream *st)
 	return core_state(st->server->core)->store;
 }
 
-/* --- sending ------------------------------------------------------------------------- */
+/* --- sending -------------------------------------------------------------- */
 
 static void send_response(struct watch_stream *st, struct respond_watch *w, int64_t revision)
 {
@@ -176,7 +176,7 @@ void api_watch_deliver(struct server *server)
 		deliver(mvcc_watcher_owner(watcher));
 }
 
-/* --- creating and cancelling -------------------------------------------------------------- */
+/* --- creating and cancelling ---------------------------------------------- */
 
 static struct watch *find_watch(struct watch_stream *st, int64_t id)
 {
@@ -303,7 +303,7 @@ static void cancel(struct watch_stream *st, int64_t id)
 	send_response(st, &response, mvcc_revision(store_of(st)));
 }
 
-/* --- progress ------------------------------------------------------------------------------- */
+/* --- progress ------------------------------------------------------------- */
 
 static bool synced(const struct watch *w)
 {
@@ -373,7 +373,7 @@ void api_watch_tick(struct server *server, uint64_t now)
 	}
 }
 
-/* --- the stream ------------------------------------------------------------------------------- */
+/* --- the stream ----------------------------------------------------------- */
 
 static void watch_open(struct grpc_call *call)
 {

@@ -57,7 +57,7 @@ struct member *cluster_find(const struct cluster *cluster, uint64_t id)
 	return NULL;
 }
 
-/* --- ids ------------------------------------------------------------------------- */
+/* --- ids ------------------------------------------------------------------ */
 
 static int cmp_str(const void *a, const void *b)
 {
@@ -106,7 +106,7 @@ uint64_t cluster_id(const uint64_t *member_ids, size_t n)
 	return get_be64(digest);
 }
 
-/* --- configuration changes ---------------------------------------------------------- */
+/* --- configuration changes ------------------------------------------------ */
 
 /* etcd's JSON of a member. The id is unsigned, which jansson has no type for. */
 static char *member_json(uint64_t member_id, const char *const *peer_urls, size_t n,
@@ -183,7 +183,7 @@ int cluster_decode_change(const struct raft_entry *entry, struct raft_conf_singl
 	return err;
 }
 
-/* --- records ------------------------------------------------------------------------- */
+/* --- records -------------------------------------------------------------- */
 
 static int store_member(struct mvcc *store, const struct member *m)
 {

@@ -17,7 +17,7 @@ void core_finish(struct request *request, const struct status *error)
 	request->done(request);
 }
 
-/* --- opening ------------------------------------------------------------------------- */
+/* --- opening -------------------------------------------------------------- */
 
 void core_applied_in(const struct mvcc *store, uint64_t *index, uint64_t *term)
 {
@@ -210,7 +210,7 @@ void core_status(const struct core *core, struct core_status *out)
 	out->published = core->published;
 }
 
-/* --- raft ------------------------------------------------------------------------------- */
+/* --- raft ----------------------------------------------------------------- */
 
 /* Copies what is committed to the end of the queue. */
 static int queue_committed(struct core *core)
@@ -282,7 +282,7 @@ int core_tick(struct core *core, uint64_t now)
 	return core_step(core, &(struct raft_event){ .type = RAFT_TICK });
 }
 
-/* --- applying ------------------------------------------------------------------------------ */
+/* --- applying ------------------------------------------------------------- */
 
 static int apply_conf_change(struct core *core, const struct raft_entry *entry)
 {
@@ -415,7 +415,7 @@ static int campaign_alone(struct core *core)
 	return core_step(core, &(struct raft_event){ .type = RAFT_CAMPAIGN });
 }
 
-/* --- compaction in slices ------------------------------------------------------------------- */
+/* --- compaction in slices ------------------------------------------------- */
 
 static int compact_slice(struct core *core)
 {
@@ -437,7 +437,7 @@ static int compact_slice(struct core *core)
 	return 0;
 }
 
-/* --- the turn ----------------------------------------------------------------------------------- */
+/* --- the turn ------------------------------------------------------------- */
 
 static int apply_and_tell(struct core *core)
 {

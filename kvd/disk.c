@@ -11,7 +11,7 @@
 #include "include/wire.h"
 #include "kvd/disk.h"
 
-/* --- paths ------------------------------------------------------------------------ */
+/* --- paths ---------------------------------------------------------------- */
 
 struct paths {
 	char *member, *wal, *kv, *etcd_db;
@@ -105,7 +105,7 @@ int disk_probe(const struct kvd_config *config, char *why, size_t why_size)
 	return err;
 }
 
-/* --- the log's metadata: etcdserverpb.Metadata {NodeID, ClusterID} ---------------------- */
+/* --- the log's metadata: etcdserverpb.Metadata {NodeID, ClusterID} -------- */
 
 static struct slice encode_identity(const struct disk_identity *id, uint8_t buf[32])
 {
@@ -130,7 +130,7 @@ static int decode_identity(struct slice s, struct disk_identity *out)
 	return err < 0 || !out->member_id || !out->cluster_id ? -EBADMSG : 0;
 }
 
-/* --- opening ----------------------------------------------------------------------------- */
+/* --- opening -------------------------------------------------------------- */
 
 /* What an interrupted first start left: files alone, no directories. */
 static void remove_unfinished(const char *path)
@@ -261,7 +261,7 @@ int disk_open(struct disk *disk, const struct kvd_config *config, const struct d
 	return err;
 }
 
-/* --- the log thread -------------------------------------------------------------------------- */
+/* --- the log thread ------------------------------------------------------- */
 
 static void die(const char *what, int err)
 {
@@ -314,7 +314,7 @@ static void logged(struct worker *worker, struct list *jobs)
 	}
 }
 
-/* --- the store thread -------------------------------------------------------------------------- */
+/* --- the store thread ----------------------------------------------------- */
 
 struct store_job {
 	struct list node;
@@ -377,7 +377,7 @@ static void submit_store(struct disk *disk, struct core_batch *batch, struct fet
 	worker_submit(&disk->writer, &job->node);
 }
 
-/* --- both ------------------------------------------------------------------------------------------ */
+/* --- both ----------------------------------------------------------------- */
 
 int disk_start(struct disk *disk, struct core *core, uv_loop_t *loop)
 {

@@ -61,7 +61,8 @@ static void health(const struct server *s, const struct http_request *r, struct 
 	const char *reason = unhealthy(s, r);
 
 	answer_json(out, *reason ? 503 : 200,
-		    json_pack("{s:s, s:s}", "health", *reason ? "false" : "true", "reason", reason));
+		    json_pack("{s:s, s:s}", "health", *reason ? "false" : "true",
+			      "reason", reason));
 }
 
 static void ready(const struct server *s, const struct http_request *r, struct http_response *out)

@@ -24,7 +24,7 @@ void lessor_init(struct lessor *lessor, int64_t min_ttl)
 	*lessor = (struct lessor){ .min_ttl = min_ttl };
 }
 
-/* --- the heap of expiries ------------------------------------------------------ */
+/* --- the heap of expiries ------------------------------------------------- */
 
 static void heap_set(struct lessor *lessor, size_t at, struct lease *lease)
 {
@@ -95,7 +95,7 @@ static void heap_remove(struct lessor *lessor, struct lease *lease)
 	heap_fix(lessor, last);
 }
 
-/* --- leases ---------------------------------------------------------------------- */
+/* --- leases --------------------------------------------------------------- */
 
 static uint64_t expiry_of(const struct lease *lease, uint64_t now, uint64_t extend)
 {
@@ -289,7 +289,7 @@ int lessor_all(const struct lessor *lessor, struct lease ***out, size_t *n)
 	return 0;
 }
 
-/* --- the keys of a lease ------------------------------------------------------------ */
+/* --- the keys of a lease -------------------------------------------------- */
 
 static struct lease_key *find_key(const struct lessor *lessor, struct slice key, uint64_t hash)
 {

@@ -69,8 +69,8 @@ int64_t lessor_lease_of(const struct lessor *lessor, struct slice key);
  * live until the next change of the lessor. */
 void lessor_keys(const struct lease *lease, struct slice *out);
 
-/* The lease that expired first, or NULL. Marks it revoking and pushes its expiry back by @retry, so that it
- * is given again only where the revoke did not come about. */
+/* The lease that expired first, or NULL. Marks it revoking and pushes its expiry back
+ * by @retry, so that it is given again only where the revoke did not come about. */
 struct lease *lessor_expired(struct lessor *lessor, uint64_t now, uint64_t retry);
 /* Every lease, ordered by expiry then id; the array is the caller's to free. */
 int lessor_all(const struct lessor *lessor, struct lease ***out, size_t *n);

@@ -55,6 +55,8 @@ int main(int argc, char **argv)
 		kvd_print_help(stdout);
 	else if (config.version)
 		kvd_print_version(stdout);
+	else if (config.man)
+		kvd_print_man(stdout);
 	else
 		code = run(&config);
 	kvd_options_release(&config);

@@ -229,7 +229,7 @@ int kvd_options_parse(int argc, char **argv, const char *const *environ_,
 	r = options_parse(&args, &config->options, why, why_size);
 	if (r < 0)
 		return r;
-	if (config->help || config->version)
+	if (config->help || config->version || config->man)
 		return 0;
 	r = read_all(config, (struct why){ why, why_size });
 	if (r < 0)
@@ -280,7 +280,41 @@ void kvd_print_help(FILE *out)
 	options_print_help(kvd_option_defs, ENV_PREFIX, out);
 }
 
+static const char man_head[] =
+	".TH KVD 8\n"
+	".SH NAME\n"
+	"kvd \\- a member of a distributed, consistent key-value store\n"
+	".SH SYNOPSIS\n"
+	".B kvd\n"
+	"[\\fIOPTION\\fR]...\n"
+	".SH DESCRIPTION\n"
+	"kvd runs one member that serves the etcd v3 API: gRPC, and over HTTP/1.1 on the same\n"
+	"ports /health, /livez, /readyz, /version and /metrics. It stays in the foreground, writes\n"
+	"one JSON object a line as its log, tells systemd when it is ready, and ends in order on\n"
+	"SIGTERM and SIGINT.\n"
+	".PP\n"
+	"Options are etcd's, by name. Each can also be set in the environment, as ETCD_NAME, or\n"
+	"in a YAML file. A flag of etcd's that kvd does not have yet is refused by name, unless it\n"
+	"is given the value that says what kvd does anyway.\n";
+
+static const char man_tail[] =
+	".SH FILES\n"
+	".TP\n"
+	".I DATA-DIR/member/wal\n"
+	"The log, in etcd's format. A put is acknowledged when it is here and synced.\n"
+	".TP\n"
+	".I DATA-DIR/member/kv\n"
+	"The store: a Berkeley DB environment.\n"
+	".SH EXIT STATUS\n"
+	"0: ended by a signal, in order. 1: it could not start, or a disk failed; standard error\n"
+	"and the log say what and why. 2: the options were wrong.\n"
+	".SH SEE ALSO\n"
+	".BR kvctl (1),\n"
+	".BR etcfs (8)\n";
+
 void kvd_print_man(FILE *out)
 {
+	fputs(man_head, out);
 	options_print_man(kvd_option_defs, ENV_PREFIX, out);
+	fputs(man_tail, out);
 }

@@ -36,7 +36,7 @@ struct kvd_flags {
 };
 
 struct kvd_config {
-	bool help, version;		/* asked for; nothing else was checked */
+	bool help, version, man;	/* asked for; nothing else was checked */
 
 	const char *name;
 	char *data_dir;

@@ -89,6 +89,7 @@ const struct option_def kvd_option_defs[] = {
 	       flags.config_file),
 	OPT_ACTION("version", "print the version and exit", struct kvd_config, version),
 	OPT_ACTION("help", "print this text and exit", struct kvd_config, help),
+	OPT_ACTION("man", "print the manual page and exit", struct kvd_config, man),
 	OPT_IGNORED("v2-deprecation", "gone", "STAGE", NULL),
 
 	/* --- known, not there yet ------------------------------------------------- */

@@ -8,7 +8,7 @@
 #include "kvd/core_i.h"
 #include "lib/proto/raft.pb-c.h"
 
-/* --- the log -------------------------------------------------------------------------- */
+/* --- the log -------------------------------------------------------------- */
 
 /* Makes an append of the entries and hard state in core->update. */
 int core_queue_append(struct core *core)
@@ -59,7 +59,7 @@ int core_appended(struct core *core, struct core_append *append)
 	return MIN(err, 0);
 }
 
-/* --- the store ----------------------------------------------------------------------------- */
+/* --- the store ------------------------------------------------------------ */
 
 /* Something was applied that a batch must hold. */
 void core_note_applied(struct core *core)

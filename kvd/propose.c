@@ -118,7 +118,7 @@ void core_expire(struct core *core)
 	expire_list(core, &core->reads_waiting);
 }
 
-/* --- the core's own proposals ------------------------------------------------------------ */
+/* --- the core's own proposals --------------------------------------------- */
 
 /* Nobody waits for them. */
 static int propose_own(struct core *core, enum request_op op, const ProtobufCMessage *message)

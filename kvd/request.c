@@ -18,8 +18,10 @@ static const struct {
 	[REQUEST_LEASE_GRANT] = { 8, &etcdserverpb__lease_grant_request__descriptor },
 	[REQUEST_LEASE_REVOKE] = { 9, &etcdserverpb__lease_revoke_request__descriptor },
 	[REQUEST_ALARM] = { 10, &etcdserverpb__alarm_request__descriptor },
-	[REQUEST_MEMBER_ATTR] = { 1301, &membershippb__cluster_member_attr_set_request__descriptor },
-	[REQUEST_CLUSTER_VERSION] = { 1300, &membershippb__cluster_version_set_request__descriptor },
+	[REQUEST_MEMBER_ATTR] = { 1301,
+		&membershippb__cluster_member_attr_set_request__descriptor },
+	[REQUEST_CLUSTER_VERSION] = { 1300,
+		&membershippb__cluster_version_set_request__descriptor },
 };
 
 #define FIELD_HEADER 100	/* InternalRaftRequest.header */

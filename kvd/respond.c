@@ -19,7 +19,7 @@ static uint32_t response_field(enum request_op op)
 	}
 }
 
-/* --- small pieces -------------------------------------------------------------------- */
+/* --- small pieces --------------------------------------------------------- */
 
 static void add_u64(struct chain *out, uint32_t field, uint64_t v)
 {
@@ -76,7 +76,7 @@ void respond_header(const struct response_header *h, struct chain *out)
 	chain_commit(out, (size_t)(at - p));
 }
 
-/* --- the results of operations ---------------------------------------------------------- */
+/* --- the results of operations -------------------------------------------- */
 
 static size_t kvs_size(uint32_t field, const struct mvcc_result *kvs)
 {
@@ -178,7 +178,7 @@ void respond_range_chunk(const struct mvcc_result *kvs, const struct response_he
 	add_u64(out, 4, (uint64_t)kvs->count);
 }
 
-/* --- watch ------------------------------------------------------------------------------- */
+/* --- watch ---------------------------------------------------------------- */
 
 static size_t event_body(const struct mvcc_event *e)
 {

@@ -24,7 +24,7 @@ static void die(const char *what, int err)
 	_exit(1);
 }
 
-/* --- turns -------------------------------------------------------------------------- */
+/* --- turns ---------------------------------------------------------------- */
 
 static void became_ready(struct server *s)
 {
@@ -71,7 +71,7 @@ static void on_check(uv_check_t *check)
 	turn(check->data);
 }
 
-/* --- time ------------------------------------------------------------------------------ */
+/* --- time ----------------------------------------------------------------- */
 
 static void compact_to(struct server *s, int64_t revision)
 {
@@ -113,7 +113,7 @@ static void on_tick(uv_timer_t *timer)
 		compact_to(s, revision);
 }
 
-/* --- starting --------------------------------------------------------------------------- */
+/* --- starting ------------------------------------------------------------- */
 
 /* What a new cluster's log begins with: a change for each member, as in etcd. */
 struct first_log {
@@ -284,7 +284,7 @@ static int listen_clients_and_peers(struct server *s, char *why, size_t why_size
 	return err;
 }
 
-/* --- stopping ----------------------------------------------------------------------------- */
+/* --- stopping ------------------------------------------------------------- */
 
 static void on_closed(void *arg)
 {

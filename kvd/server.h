@@ -41,7 +41,7 @@ int64_t api_revision(const struct server *server);
 Etcdserverpb__ResponseHeader api_header(const struct server *server, int64_t revision);
 void server_header(const struct server *server, int64_t revision, struct response_header *out);
 
-/* --- services: each adds its methods to a table --------------------------------------- */
+/* --- services: each adds its methods to a table --------------------------- */
 
 #define SERVER_METHODS_MAX 48
 
@@ -70,7 +70,7 @@ void http_peers(void *user, const struct http_request *request, struct http_resp
 /* metrics.c */
 void metrics_write(const struct server *server, struct chain *out);
 
-/* --- what the services share ------------------------------------------------------------- */
+/* --- what the services share ---------------------------------------------- */
 
 static inline struct server *call_server(struct grpc_call *call)
 {

@@ -18,7 +18,7 @@ const struct status *state_status_of(int outcome)
 	}
 }
 
-/* --- opening ------------------------------------------------------------------ */
+/* --- opening -------------------------------------------------------------- */
 
 static int put_message(struct mvcc *store, const char *bucket, struct slice key,
 		       const ProtobufCMessage *message)
@@ -81,8 +81,8 @@ int state_open(struct state *state, struct mvcc *store, int64_t min_lease_ttl)
 	int err;
 
 	*state = (struct state){ .store = store };
-	if (version.len < sizeof(state->cluster.version))
-		memcpy(state->cluster.version, version.len ? version.data : (void *)"", version.len);
+	if (version.len && version.len < sizeof(state->cluster.version))
+		memcpy(state->cluster.version, version.data, version.len);
 	lessor_init(&state->lessor, min_lease_ttl);
 	if ((err = mvcc_record_each(store, BUCKET_LEASE, load_lease, state)) ||
 	    (err = mvcc_each_leased(store, load_leased_key, state)) ||
@@ -99,7 +99,7 @@ void state_release(struct state *state)
 	*state = (struct state){ 0 };
 }
 
-/* --- single operations ---------------------------------------------------------- */
+/* --- single operations ---------------------------------------------------- */
 
 struct mvcc_read state_read_of(const Etcdserverpb__RangeRequest *r)
 {
@@ -237,7 +237,7 @@ int op_delete(struct op_args *args, const Etcdserverpb__DeleteRangeRequest *r,
 	return err;
 }
 
-/* --- requests through the log ------------------------------------------------------ */
+/* --- requests through the log --------------------------------------------- */
 
 static int apply_put(struct state *state, struct request *request)
 {
@@ -363,7 +363,7 @@ static int apply_lease_revoke(struct state *state, struct request *request)
 	return err;
 }
 
-/* --- alarms --------------------------------------------------------------------------- */
+/* --- alarms --------------------------------------------------------------- */
 
 bool state_alarm_set(const struct state *state, int type)
 {
@@ -460,7 +460,7 @@ int state_apply(struct state *state, struct request *request, uint64_t now)
 	return 0;
 }
 
-/* --- reads ---------------------------------------------------------------------------- */
+/* --- reads ---------------------------------------------------------------- */
 
 /* A lease that has expired is being revoked: whether it is gone is known only when
  * the revoke is applied. -EAGAIN until then. */
@@ -490,8 +490,8 @@ static int read_lease_ttl(struct state *state, struct request *request, uint64_t
 	request->lease_granted_ttl = lease->ttl;
 	if (!r->keys || !lease->n_keys)
 		return 0;
-	request->lease_keys = request->arena.allocator.alloc(request->arena.allocator.allocator_data,
-			lease->n_keys * sizeof(*request->lease_keys));
+	request->lease_keys = pb_arena_alloc(&request->arena,
+					     lease->n_keys * sizeof(*request->lease_keys));
 	if (!request->lease_keys)
 		return -ENOMEM;
 	request->n_lease_keys = lease->n_keys;

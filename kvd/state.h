@@ -51,7 +51,7 @@ bool state_alarm_set(const struct state *state, int type);
 /* What @cost more bytes would do: false means that the quota would be exceeded. */
 bool state_has_room(const struct state *state, int64_t cost);
 
-/* --- for txn.c: single operations, inside mvcc_begin() and mvcc_end() ----------- */
+/* --- for txn.c: single operations, inside mvcc_begin() and mvcc_end() ----- */
 
 struct op_args {
 	struct state *state;

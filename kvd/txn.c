@@ -33,14 +33,14 @@ struct txn_run {
 
 static void *arena_grow(struct pb_arena *arena, void *old, size_t used, size_t size)
 {
-	void *p = arena->allocator.alloc(arena->allocator.allocator_data, size);
+	void *p = pb_arena_alloc(arena, size);
 
 	if (p && used)
 		memcpy(p, old, used);
 	return p;
 }
 
-/* --- 1: compares ------------------------------------------------------------------ */
+/* --- 1: compares ---------------------------------------------------------- */
 
 static int sign(int64_t a, int64_t b)
 {
@@ -175,7 +175,7 @@ static int evaluate(struct txn_run *run, const Etcdserverpb__TxnRequest *txn)
 	return 0;
 }
 
-/* --- 2: checks --------------------------------------------------------------------- */
+/* --- 2: checks ------------------------------------------------------------ */
 
 /* Brings what the range will read into memory. What earlier operations of the same
  * transaction delete may make room under the limit, so it is left out. */
@@ -278,7 +278,7 @@ static int check_txn(struct txn_run *run, const Etcdserverpb__TxnRequest *txn)
 	return err;
 }
 
-/* --- 3: carrying it out --------------------------------------------------------------- */
+/* --- 3: carrying it out --------------------------------------------------- */
 
 static int run_txn(struct txn_run *run, const Etcdserverpb__TxnRequest *txn,
 		   struct op_result *out);

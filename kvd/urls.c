@@ -29,7 +29,7 @@ static int fail_memory(const struct kvd_urls_args *args)
 	return fail(args, -ENOMEM, "out of memory");
 }
 
-/* --- one URL -------------------------------------------------------------------- */
+/* --- one URL -------------------------------------------------------------- */
 
 static void url_release(struct kvd_url *url)
 {
@@ -128,7 +128,7 @@ static int url_parse(const char *text, size_t len, const struct kvd_urls_args *a
 	return fail(args, -EINVAL, "%s: the scheme must be http or unix", url->text);
 }
 
-/* --- lists ---------------------------------------------------------------------- */
+/* --- lists ---------------------------------------------------------------- */
 
 static int compare_urls(const void *a, const void *b)
 {
@@ -214,7 +214,7 @@ bool kvd_urls_equal(const struct kvd_urls *a, const struct kvd_urls *b)
 	return true;
 }
 
-/* --- the first members ---------------------------------------------------------- */
+/* --- the first members ---------------------------------------------------- */
 
 /* The member called @name, added where it is new; NULL: no memory, or too many. */
 static struct kvd_first_member *member_of(struct kvd_first_members *list, const char *name,

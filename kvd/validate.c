@@ -94,7 +94,7 @@ static const struct status *validate_shape(const Etcdserverpb__TxnRequest *r, in
 	return NULL;
 }
 
-/* --- a key may be put once, and not be put and deleted --------------------------- */
+/* --- a key may be put once, and not be put and deleted -------------------- */
 
 struct interval {
 	struct slice begin, end;	/* end as the request gave it */
@@ -123,11 +123,6 @@ static bool covers(const struct interval *iv, struct slice key)
 static int cmp_slice(const void *a, const void *b)
 {
 	return slice_cmp(*(const struct slice *)a, *(const struct slice *)b);
-}
-
-static void *arena_alloc(struct pb_arena *arena, size_t size)
-{
-	return arena->allocator.alloc(arena->allocator.allocator_data, size);
 }
 
 /* The first of the sorted @puts that is not before @key. */
@@ -166,7 +161,7 @@ static int merge_puts(struct sets *to, const struct sets *more, bool may_share,
 
 	if (!more->n_puts)
 		return 0;
-	out = arena_alloc(arena, (to->n_puts + more->n_puts) * sizeof(*out));
+	out = pb_arena_alloc(arena, (to->n_puts + more->n_puts) * sizeof(*out));
 	if (!out)
 		return -ENOMEM;
 	while (a < to->n_puts || b < more->n_puts) {
@@ -190,7 +185,7 @@ static int add_del(struct sets *s, const struct interval *iv, struct pb_arena *a
 
 	if (s->n_dels == s->cap_dels) {
 		s->cap_dels = s->cap_dels ? s->cap_dels * 2 : 8;
-		dels = arena_alloc(arena, s->cap_dels * sizeof(*dels));
+		dels = pb_arena_alloc(arena, s->cap_dels * sizeof(*dels));
 		if (!dels)
 			return -ENOMEM;
 		if (s->n_dels)
@@ -234,7 +229,7 @@ static int collect_puts(Etcdserverpb__RequestOp **ops, size_t n, struct pb_arena
 {
 	size_t m = 0;
 
-	out->puts = arena_alloc(arena, (n + 1) * sizeof(*out->puts));
+	out->puts = pb_arena_alloc(arena, (n + 1) * sizeof(*out->puts));
 	if (!out->puts)
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++)

@@ -51,7 +51,7 @@ void wal_close(struct wal *wal)
 	free(wal);
 }
 
-/* --- writing -------------------------------------------------------------------- */
+/* --- writing -------------------------------------------------------------- */
 
 /* Writes the buffer at the end of the log. */
 static int flush(struct wal *wal)
@@ -245,7 +245,7 @@ int wal_snapshot(struct wal *wal, const struct raft_snapshot_meta *meta)
 	return wal->error;
 }
 
-/* --- old segments --------------------------------------------------------------- */
+/* --- old segments --------------------------------------------------------- */
 
 /* The first segment that is needed for the entries after @index: the last one that
  * begins at or before the next entry. SIZE_MAX: there is none. */
@@ -296,7 +296,7 @@ uint64_t wal_bytes(const struct wal *wal)
 	return bytes;
 }
 
-/* --- a new log ------------------------------------------------------------------ */
+/* --- a new log ------------------------------------------------------------ */
 
 /* Opens and locks directory @path. */
 static int open_dir(struct wal *wal, const char *path, struct wal_why why)
@@ -426,7 +426,7 @@ int wal_create(const struct wal_args *args, struct slice metadata, struct wal **
 	return 0;
 }
 
-/* --- an old log ----------------------------------------------------------------- */
+/* --- an old log ----------------------------------------------------------- */
 
 /* Which segments there are, and which is the first that is needed. */
 static int find_first(struct wal *wal, const char *dir, uint64_t start_index, size_t *first,

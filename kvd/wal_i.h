@@ -10,7 +10,7 @@
 #define WAL_SEGMENT_BYTES (64 << 20)
 #define WAL_SEGMENT_BYTES_MAX (UINT64_C(1) << 32)	/* a larger file is none of ours */
 
-/* --- records (wal_record.c) ----------------------------------------------------- */
+/* --- records (wal_record.c) ----------------------------------------------- */
 
 enum wal_record_type {
 	WAL_METADATA = 1,
@@ -62,7 +62,7 @@ bool wal_get_entry(struct slice data, struct raft_entry *entry, struct slice *pa
 bool wal_get_hard_state(struct slice data, struct raft_hard_state *state);
 bool wal_get_snapshot(struct slice data, uint64_t *index, uint64_t *term);
 
-/* --- files (wal_file.c) --------------------------------------------------------- */
+/* --- files (wal_file.c) --------------------------------------------------- */
 
 struct wal_segment {
 	uint64_t seq, index;
@@ -83,7 +83,7 @@ int wal_lock(int fd);
 int wal_preallocate(int fd, uint64_t bytes);
 int wal_write_all(int fd, const uint8_t *data, size_t len, uint64_t offset);
 
-/* --- the log -------------------------------------------------------------------- */
+/* --- the log -------------------------------------------------------------- */
 
 struct wal {
 	int dir_fd, fd;			/* the directory; the last segment */

@@ -37,7 +37,7 @@ struct reader {
 	size_t n_records;
 };
 
-/* --- failures ------------------------------------------------------------------- */
+/* --- failures ------------------------------------------------------------- */
 
 static int fail_damaged(struct reader *r, const char *what)
 {
@@ -58,7 +58,7 @@ static int fail_file(struct reader *r, int err, const char *what)
 	return wal_fail(r->why, err, "cannot %s %s: %s", what, name, strerrordesc_np(-err));
 }
 
-/* --- what is in a record -------------------------------------------------------- */
+/* --- what is in a record -------------------------------------------------- */
 
 /* Drops the entries from position @keep on: they were replaced. */
 static void drop_entries(struct wal_contents *c, size_t keep)
@@ -199,7 +199,7 @@ static int read_record(struct reader *r, const struct wal_record *record)
 	return -EBADMSG;
 }
 
-/* --- the end of the log --------------------------------------------------------- */
+/* --- the end of the log --------------------------------------------------- */
 
 static bool is_zero(const uint8_t *p, size_t n)
 {
@@ -298,7 +298,7 @@ static int cut_torn(struct reader *r)
 	return 0;
 }
 
-/* --- segments ------------------------------------------------------------------- */
+/* --- segments ------------------------------------------------------------- */
 
 /* Reads records until the end. What is not a whole record is left at r->pos: @frame
  * says what it is. */

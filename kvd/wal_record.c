@@ -32,7 +32,7 @@ uint32_t wal_crc(uint32_t crc, struct slice s)
 	return ~crc32_iscsi((unsigned char *)s.data, (int)s.len, ~crc);
 }
 
-/* --- writing -------------------------------------------------------------------- */
+/* --- writing -------------------------------------------------------------- */
 
 static int reserve(struct wal_buffer *b, size_t n)
 {
@@ -110,7 +110,7 @@ int wal_put_hard_state(struct wal_buffer *b, const struct raft_hard_state *state
 	return wal_put_record(b, WAL_HARD_STATE, slice_of(data, (size_t)(p - data)));
 }
 
-/* --- reading -------------------------------------------------------------------- */
+/* --- reading -------------------------------------------------------------- */
 
 /*
  * All four messages have some varints, numbered from 1, and then at most one field of

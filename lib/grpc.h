@@ -35,7 +35,7 @@ enum grpc_code {
 
 const char *grpc_code_name(enum grpc_code code);	/* "InvalidArgument" */
 
-/* --- server ------------------------------------------------------------------- */
+/* --- server --------------------------------------------------------------- */
 
 struct grpc_server;
 struct grpc_call;
@@ -90,8 +90,9 @@ uint16_t grpc_server_port(const struct grpc_server *server);
 /* Writes what was sent, except to the connection whose callback this is called from. */
 void grpc_server_flush(struct grpc_server *server);
 void grpc_server_stats(const struct grpc_server *server, struct grpc_server_stats *out);
-/* Also of a server that never listened. Stops accepting, sends GOAWAY, lets calls that are being answered finish, closes
- * after @grace_ms at the latest, then calls @done once; free only after that. */
+/* Also of a server that never listened. Stops accepting, sends GOAWAY, lets calls that
+ * are being answered finish, closes after @grace_ms at the latest, then calls @done
+ * once; free only after that. */
 void grpc_server_shutdown(struct grpc_server *server, unsigned grace_ms,
 			  void (*done)(void *arg), void *arg);
 void grpc_server_free(struct grpc_server *server);
@@ -114,7 +115,7 @@ void grpc_call_finish(struct grpc_call *call, enum grpc_code code, const char *t
 size_t grpc_call_queued(const struct grpc_call *call);
 #define GRPC_HIGH_WATER (1u << 20)
 
-/* --- client ------------------------------------------------------------------- */
+/* --- client --------------------------------------------------------------- */
 
 struct grpc_conn;
 struct grpc_client_call;

@@ -45,6 +45,11 @@ void pb_arena_init(struct pb_arena *arena);
 /* Ends the life of everything in the arena, which is then as new. */
 void pb_arena_reset(struct pb_arena *arena);
 void pb_arena_release(struct pb_arena *arena);
+/* Memory that lives as long; NULL where there is none. */
+static inline void *pb_arena_alloc(struct pb_arena *arena, size_t size)
+{
+	return arena->allocator.alloc(arena->allocator.allocator_data, size);
+}
 
 enum pb_outcome {
 	PB_TOO_DEEP = 1,	/* deeper than PB_DEPTH_UNPACK, up to PB_DEPTH_MAX */

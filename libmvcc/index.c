@@ -3,7 +3,7 @@
  * The keys in order: a B+-tree of pointers to keys.
  *
  * A node does not hold its keys. It holds, of each, the four bytes after the
- * prefix that all keys of the node share (the digest), so that a search touches
+ * prefix that all keys below the node share (the digest), so that a search touches
  * the keys themselves where digests tie, which is seldom. An inner node knows of
  * each child its first key, how many live keys are below it and the newest
  * revision below it: counting is O(log n), and a walk of what changed since some
@@ -63,13 +63,35 @@ static void node_rehash(struct node *node)
 		node->digest[i] = digest(key_slice(node->key[i]), node->skip);
 }
 
-/* Computes the longest shared prefix, which first and last key decide. */
+/* The last key below @node. While a leaf is split its new half may still be empty. */
+static struct key *node_last(const struct node *node)
+{
+	while (node->level) {
+		const struct node *child = inner_of(node)->child[node->n - 1];
+
+		if (!child->n)
+			break;
+		node = child;
+	}
+	return node->key[node->n - 1];
+}
+
+/* Computes the longest shared prefix, which the first and the last key decide. */
 static void node_renew(struct node *node)
 {
 	if (!node->n)
 		return;
 	node->skip = (uint32_t)common_prefix(key_slice(node->key[0]),
-					     key_slice(node->key[node->n - 1]));
+					     key_slice(node_last(node)));
+	node_rehash(node);
+}
+
+/* A key comes below @node that shares @shared bytes with one that is there. */
+static void node_shorten(struct node *node, size_t shared)
+{
+	if (shared >= node->skip)
+		return;
+	node->skip = (uint32_t)shared;
 	node_rehash(node);
 }
 
@@ -81,38 +103,25 @@ static void node_set_key(struct node *node, unsigned int i, struct key *key)
 			common_prefix(key_slice(key), key_slice(other));
 
 	node->key[i] = key;
-	if (shared < node->skip) {
-		node->skip = (uint32_t)shared;
-		node_rehash(node);
-	} else {
-		node->digest[i] = digest(key_slice(key), node->skip);
-	}
+	node_shorten(node, shared);
+	node->digest[i] = digest(key_slice(key), node->skip);
 }
 
-/* How many keys are below @name; *@exact where the next one is @name. */
-unsigned int node_lower(const struct node *node, struct slice name, bool *exact)
+/* As node_lower(), where @name begins with what all keys below the node begin with. */
+static unsigned int node_lower_below(const struct node *node, struct slice name, bool *exact)
 {
 	unsigned int lo = 0, hi = node->n;
-	uint32_t d;
-	int c;
+	uint32_t d = digest(name, node->skip);
 
 	*exact = false;
-	if (!node->n)
-		return 0;
-	c = node->skip ? memcmp(name.data ? name.data : (const uint8_t *)"",
-				node->key[0]->bytes, MIN(name.len, node->skip)) : 0;
-	if (c || name.len < node->skip)
-		return c > 0 ? node->n : 0;
-	d = digest(name, node->skip);
 	while (lo < hi) {
 		unsigned int mid = (lo + hi) / 2;
+		int c = node->digest[mid] < d ? -1 : 1;
 
 		if (node->digest[mid] == d) {
 			c = slice_cmp(key_slice(node->key[mid]), name);
 			if (!c)
 				*exact = true;
-		} else {
-			c = node->digest[mid] < d ? -1 : 1;
 		}
 		if (c < 0)
 			lo = mid + 1;
@@ -120,6 +129,20 @@ unsigned int node_lower(const struct node *node, struct slice name, bool *exact)
 			hi = mid;
 	}
 	return lo;
+}
+
+unsigned int node_lower(const struct node *node, struct slice name, bool *exact)
+{
+	int c = 0;
+
+	*exact = false;
+	if (!node->n)
+		return 0;
+	if (node->skip && name.len)
+		c = memcmp(name.data, node->key[0]->bytes, MIN(name.len, node->skip));
+	if (c || name.len < node->skip)
+		return c > 0 ? node->n : 0;
+	return node_lower_below(node, name, exact);
 }
 
 /* The child that @name is in or belongs to. */
@@ -166,31 +189,52 @@ void index_release(struct index *index)
 	index->root = NULL;
 }
 
-struct key *index_find(const struct index *index, struct slice name)
+/*
+ * The way to @name if it is there. The prefixes of the nodes are not compared, which
+ * spares a look at a key on every level: on the way to a key that is there they
+ * match, and one that is not there shows at the leaf.
+ */
+static struct key *seek_blindly(const struct index *index, struct slice name,
+				struct index_path *path)
 {
 	struct node *node = index->root;
 	bool exact;
-	unsigned int i;
 
-	while (node->level)
-		node = inner_of(node)->child[inner_child(node, name)];
-	i = node_lower(node, name, &exact);
-	return exact ? node->key[i] : NULL;
+	path->depth = node->level + 1;
+	BUG_ON(path->depth > INDEX_DEPTH_MAX);
+	for (; node->level; node = inner_of(node)->child[path->at[node->level]]) {
+		unsigned int n = node_lower_below(node, name, &exact);
+
+		path->node[node->level] = node;
+		path->at[node->level] = exact ? n : n ? n - 1 : 0;
+	}
+	path->node[0] = node;
+	path->at[0] = node_lower_below(node, name, &path->exact);
+	return path->exact ? node->key[path->at[0]] : NULL;
+}
+
+struct key *index_find(const struct index *index, struct slice name)
+{
+	struct index_path path;
+
+	return seek_blindly(index, name, &path);
 }
 
 struct key *index_seek(const struct index *index, struct slice name, struct index_path *path)
 {
+	struct key *key = seek_blindly(index, name, path);
 	struct node *node = index->root;
 
-	path->depth = node->level + 1;
-	BUG_ON(path->depth > INDEX_DEPTH_MAX);
+	if (key)
+		return key;
 	for (; node->level; node = inner_of(node)->child[path->at[node->level]]) {
 		path->node[node->level] = node;
 		path->at[node->level] = inner_child(node, name);
 	}
 	path->node[0] = node;
 	path->at[0] = node_lower(node, name, &path->exact);
-	return path->exact ? node->key[path->at[0]] : NULL;
+	BUG_ON(path->exact);
+	return NULL;
 }
 
 /* --- change --------------------------------------------------------------------------- */
@@ -225,6 +269,14 @@ static void inner_refresh(struct inner *in, unsigned int i)
 	in->node.stale &= ~bit(i);
 	if (c->stale)
 		in->node.stale |= bit(i);
+}
+
+/* A new key comes to the leaf of @path: prefixes above may have to be shorter. */
+static void path_shorten(struct index_path *path, const struct key *key)
+{
+	for (unsigned int l = 1; l < path->depth; l++)
+		node_shorten(path->node[l], common_prefix(key_slice(key),
+							  key_slice(path->node[l]->key[0])));
 }
 
 /* The key at the leaf of @path is live by @delta more, and changed at @mod. */
@@ -336,8 +388,8 @@ static int index_grow(struct index *index, struct index_path *path)
 	BUG_ON(path->depth == INDEX_DEPTH_MAX);
 	root->n = 1;
 	root->key[0] = index->root->key[0];
-	node_renew(root);
 	inner_of(root)->child[0] = index->root;
+	node_renew(root);
 	inner_refresh(inner_of(root), 0);
 	index->root = root;
 	path->node[path->depth] = root;
@@ -406,6 +458,7 @@ int index_insert(struct index *index, struct index_path *path, struct key *key)
 	if (key_stale(key))
 		leaf->stale |= bit(at);
 	path->exact = true;
+	path_shorten(path, key);
 	path_account(path, key_live(key), key->mod, key_stale(key));
 	if (!at)
 		path_first_key(path, 0);

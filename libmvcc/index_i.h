@@ -8,7 +8,7 @@
 struct node {
 	uint32_t n;
 	uint32_t level;			/* 0: a leaf */
-	uint32_t skip;			/* bytes that all keys here begin with */
+	uint32_t skip;			/* bytes that all keys below begin with */
 	uint32_t digest[NODE_MAX];
 	struct key *key[NODE_MAX];	/* inner: the first key below the child */
 	uint64_t stale;			/* bitmap */

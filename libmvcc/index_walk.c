@@ -7,6 +7,8 @@
  */
 #include "libmvcc/index_i.h"
 
+#define AHEAD 6		/* keys to fetch into the processor's cache before their turn */
+
 /* The part of a node that a range takes: children or keys [from, to). */
 struct span {
 	unsigned int from, to;
@@ -39,9 +41,8 @@ static int walk_leaf(const struct node *leaf, const struct index_walk *w, struct
 						__builtin_ctzll(todo));
 
 		todo &= ~bit(i);
-		if (todo)
-			__builtin_prefetch(leaf->key[w->reverse ? 63 - __builtin_clzll(todo) :
-						     __builtin_ctzll(todo)]);
+		if (!w->reverse && i + AHEAD < s.to)
+			__builtin_prefetch(leaf->key[i + AHEAD]);
 		if (leaf->key[i]->mod >= w->since)
 			r = w->fn(w->arg, leaf->key[i]);
 	}
@@ -134,9 +135,18 @@ int64_t index_count(const struct index *index, const struct index_walk *w, int64
 
 static void check_keys(const struct node *node)
 {
+	const struct node *last = node;
+	struct slice prefix;
 	bool exact;
 
 	BUG_ON(node->n > NODE_MAX);
+	if (!node->n)
+		return;
+	while (last->level)
+		last = inner_of(last)->child[last->n - 1];
+	BUG_ON(node->skip > node->key[0]->len);
+	prefix = slice_of(node->key[0]->bytes, node->skip);
+	BUG_ON(!slice_has_prefix(key_slice(last->key[last->n - 1]), prefix));
 	for (unsigned int i = 0; i < node->n; i++) {
 		BUG_ON(i && slice_cmp(key_slice(node->key[i - 1]), key_slice(node->key[i])) >= 0);
 		BUG_ON(node_lower(node, key_slice(node->key[i]), &exact) != i || !exact);

@@ -6,6 +6,8 @@
  */
 #include "libmvcc/mvcc_i.h"
 
+#define AHEAD 8		/* values to fetch into the processor's cache before their turn */
+
 struct gather {
 	struct found *items;
 	size_t n, cap;
@@ -278,6 +280,8 @@ static int answer(struct mvcc *store, struct gather *g, struct value_want *want,
 	if (out->more)
 		g->n = (size_t)read->limit;
 	for (size_t i = 0; i < g->n; i++) {
+		if (i + AHEAD < g->n)
+			__builtin_prefetch(g->items[i + AHEAD].key->value);
 		want->key = g->items[i].key;
 		want->main = g->items[i].mod;
 		want->sub = g->items[i].sub;
@@ -310,12 +314,60 @@ static int read_revision(const struct mvcc *store, int64_t asked, int64_t *revis
 	return 0;
 }
 
+/* One key with its value, as it is now: the commonest read. */
+static bool is_plain(const struct mvcc_read *read)
+{
+	return range_is_key(read->range) && !read->keys_only && !read->count_only &&
+	       !has_filters(read);
+}
+
+static int range_plain(struct mvcc *store, struct value_want *want, struct slice name,
+		       struct mvcc_result *out)
+{
+	struct key *key = index_find(&store->index, name);
+	struct blob *b = NULL;
+	int r = 0;
+
+	if (key && key_live(key)) {
+		want->key = key;
+		want->main = key->mod;
+		want->sub = key->sub;
+		r = value_find(store, want, &b);
+	}
+	if (r)
+		return r;
+	result_clear(out);
+	out->count = !!b;
+	return b ? result_add(out, b) : 0;
+}
+
+static int range_any(struct mvcc *store, struct gather *g, bool current,
+		     struct value_want *want, struct mvcc_result *out)
+{
+	struct mvcc_result result;
+	int r;
+
+	mvcc_result_init(&result);
+	r = gather(store, g, current, &result);
+	if (!r)
+		r = sort_found(store, g, want);
+	if (!r)
+		r = answer(store, g, want, &result);
+	free(g->items);
+	if (r) {
+		mvcc_result_release(&result);
+		return r;
+	}
+	mvcc_result_release(out);
+	*out = result;
+	return 0;
+}
+
 int mvcc_range(struct mvcc *store, const struct mvcc_read *read, struct mvcc_fetch *fetch,
 	       struct mvcc_result *out)
 {
 	struct gather g = { .read = read };
 	struct value_want want = { .fetch = fetch };
-	struct mvcc_result result;
 	bool current;
 	int r = read_revision(store, read->revision, &g.revision, &current);
 
@@ -324,21 +376,12 @@ int mvcc_range(struct mvcc *store, const struct mvcc_read *read, struct mvcc_fet
 	if (r)
 		return r;
 	want.known = fetch->n;
-	mvcc_result_init(&result);
-	r = gather(store, &g, current, &result);
-	if (!r)
-		r = sort_found(store, &g, &want);
-	if (!r)
-		r = answer(store, &g, &want, &result);
-	free(g.items);
+	if (current && is_plain(read))
+		r = range_plain(store, &want, read->range.key, out);
+	else
+		r = range_any(store, &g, current, &want, out);
 	cache_trim(store);
-	if (r) {
-		mvcc_result_release(&result);
-		return r;
-	}
-	mvcc_result_release(out);
-	*out = result;
-	return 0;
+	return r;
 }
 
 bool mvcc_find(const struct mvcc *store, struct slice name, struct mvcc_key_info *out)

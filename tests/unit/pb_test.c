@@ -194,11 +194,11 @@ static void test_arena_memory_is_aligned(void **state)
 		uint8_t *p = arena.allocator.alloc(arena.allocator.allocator_data, n);
 
 		assert_non_null(p);
-		assert_int_equal((uintptr_t)p % _Alignof(max_align_t), 0);
+		assert_int_equal((uintptr_t)p % PB_ALIGN, 0);
 		memset(p, 0xff, n);
 	}
 	assert_null(arena.allocator.alloc(arena.allocator.allocator_data, SIZE_MAX));
-	assert_null(arena.allocator.alloc(arena.allocator.allocator_data, SIZE_MAX - 15));
+	assert_null(arena.allocator.alloc(arena.allocator.allocator_data, SIZE_MAX - PB_ALIGN + 2));
 	assert_true(arena.failed);
 	pb_arena_release(&arena);
 }

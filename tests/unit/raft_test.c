@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* libraft step by step: each test is a short story with one point. */
+#include <errno.h>
+
 #include "tests/unit/raft_net.h"
 
 static struct net net;
@@ -544,6 +546,112 @@ static void two_appends_are_under_way_at_once(void **state)
 	assert_int_equal(net_status(&net, 1).commit, 1);
 }
 
+/* Only the last append was reported: those before it are durable as well. What was
+ * never appended is not. */
+static void an_append_stands_for_those_before(void **state)
+{
+	struct raft_event ev = { .type = RAFT_STORED, .index = 9, .term = 1 };
+
+	net_event(&net, 1, RAFT_CAMPAIGN);
+	net_settle(&net);
+	net.slow_disk = true;
+	for (size_t i = 0; i < 3; i++)
+		net_propose(&net, 1, "a");
+	net_step(&net, 1, &ev);
+	assert_int_equal(net_status(&net, 1).stored, 1);
+	ev.index = 3;
+	net_step(&net, 1, &ev);
+	assert_int_equal(net_status(&net, 1).stored, 3);
+}
+
+/* --- memory -------------------------------------------------------------------------- */
+
+static void the_log_grows_and_shrinks(void **state)
+{
+	struct raft_entry e[5000];
+	struct raft_event ev = { .type = RAFT_PROPOSE, .entries = e, .n_entries = ARRAY_SIZE(e) };
+	struct raft_event compact = { .type = RAFT_COMPACT, .index = UINT64_MAX };
+
+	net_event(&net, 1, RAFT_CAMPAIGN);
+	for (size_t i = 0; i < ARRAY_SIZE(e); i++)
+		e[i] = (struct raft_entry){ .payload = net_blob("x") };
+	assert_int_equal(net_step(&net, 1, &ev), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(e); i++)
+		blob_put(e[i].payload);
+	assert_int_equal(net_status(&net, 1).applied, 5001);
+	/* No more than what is applied and stored goes, whatever is asked for. */
+	assert_int_equal(net_step(&net, 1, &compact), 0);
+	assert_int_equal(net_status(&net, 1).first_index, 5002);
+	assert_int_equal(net_status(&net, 1).last_index, 5001);
+	net_propose(&net, 1, "y");
+	assert_int_equal(net_status(&net, 1).applied, 5002);
+}
+
+/* --- what is found on disk ------------------------------------------------------------- */
+
+static struct raft_entry two_entries[] = { { .term = 1, .index = 1 }, { .term = 1, .index = 2 } };
+static struct raft_entry a_gap[] = { { .term = 1, .index = 1 }, { .term = 1, .index = 3 } };
+static struct raft_entry falling[] = { { .term = 2, .index = 1 }, { .term = 1, .index = 2 } };
+static struct raft_entry strange[] = { { .term = 1, .index = 1, .type = 7 } };
+static uint64_t unsorted[] = { 2, 1 };
+
+#define GOOD .id = 1, .election_ticks = 10, .heartbeat_ticks = 1, .max_inflight = 1
+#define LOG(e) .entries = e, .n_entries = ARRAY_SIZE(e)
+
+static const struct {
+	const char *why;	/* NULL: fine */
+	struct raft_config config;
+} configs[] = {
+	{ NULL, { GOOD } },
+	{ NULL, { GOOD, LOG(two_entries), .applied = 2 } },
+	{ "id is 0", { .election_ticks = 10, .heartbeat_ticks = 1, .max_inflight = 1 } },
+	{ "heartbeat_ticks is 0", { .id = 1, .election_ticks = 10, .max_inflight = 1 } },
+	{ "not greater", { .id = 1, .election_ticks = 1, .heartbeat_ticks = 1 } },
+	{ "election_ticks is too large",
+	  { .id = 1, .election_ticks = UINT32_MAX, .heartbeat_ticks = 1 } },
+	{ "max_inflight", { .id = 1, .election_ticks = 10, .heartbeat_ticks = 1 } },
+	{ "gap", { GOOD, LOG(a_gap) } },
+	{ "gap", { GOOD, LOG(two_entries), .snapshot = { .index = 5, .term = 1 }, .applied = 5 } },
+	{ "lower", { GOOD, LOG(falling) } },
+	{ "lower",
+	  { GOOD, .entries = &two_entries[1], .n_entries = 1, .applied = 1,
+	    .snapshot = { .index = 1, .term = 2 } } },
+	{ "unknown type", { GOOD, LOG(strange) } },
+	{ "is NULL", { GOOD, .n_entries = 1 } },
+	{ "index is too large", { GOOD, .snapshot = { .index = UINT64_MAX, .term = 1 } } },
+	{ "without a term", { GOOD, .snapshot = { .index = 1 }, .applied = 1 } },
+	{ "contradicts", { GOOD, .snapshot.conf = { .voters = unsorted, .n_voters = 2 } } },
+	{ "outside", { GOOD, LOG(two_entries), .applied = 3 } },
+	{ "outside", { GOOD, .snapshot = { .index = 2, .term = 1 }, .applied = 1 } },
+	{ "entries are missing", { GOOD, LOG(two_entries), .hard_state.commit = 3 } },
+	{ "term is too large", { GOOD, .hard_state.term = UINT64_MAX } },
+};
+
+static void a_disk_that_contradicts_itself_is_refused(void **state)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(configs); i++) {
+		struct raft *raft = NULL;
+		const char *why = "";
+		int ret = raft_new(&configs[i].config, &raft, &why);
+
+		if (ret != (configs[i].why ? -EINVAL : 0) ||
+		    (configs[i].why && !strstr(why, configs[i].why)))
+			fail_msg("%zu: %d: %s, not %s", i, ret, why, configs[i].why);
+		raft_free(raft);
+	}
+}
+
+/* A crash may come between an entry and the hard state of its term. */
+static void a_term_is_learned_from_the_log(void **state)
+{
+	net_crash(&net, 1, 0);
+	disk_log(1, (uint64_t[]){ 1, 4 }, 2, 1);
+	net.node[1].disk.hard_state = (struct raft_hard_state){ 3, 2, 1 };
+	net_start(&net, 1);
+	expect(1, RAFT_FOLLOWER, 4, 1);
+	assert_int_equal(net_status(&net, 1).vote, 0);
+}
+
 int main(void)
 {
 #define ONE(f) cmocka_unit_test_setup_teardown(f, setup_one, teardown)
@@ -573,6 +681,10 @@ int main(void)
 		THREE(a_refusal_says_what_is_committed),
 		THREE(a_stored_entry_may_have_been_overwritten),
 		THREE(two_appends_are_under_way_at_once),
+		THREE(an_append_stands_for_those_before),
+		ONE(the_log_grows_and_shrinks),
+		cmocka_unit_test(a_disk_that_contradicts_itself_is_refused),
+		THREE(a_term_is_learned_from_the_log),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

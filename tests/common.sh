@@ -158,6 +158,13 @@ launch() {
 	PIDS+=("$SERVER")
 }
 
+# died: what the server said last, where it is gone and should not be
+died() {
+	alive "$SERVER" && return
+	echo "the server has ended:"
+	grep -v '^{"level":"info"' "$LOG" | tail -n 30
+}
+
 is_ready() { grep -q 'ready to serve client requests' "$LOG" || ! alive "$SERVER"; }
 
 servers=0

@@ -22,7 +22,7 @@ for file in "${files[@]}"; do
 		echo "ok - ${file##*/}: $n answers are those of etcd"
 	else
 		echo "not ok - ${file##*/}"
-		sed 's/^/#   /' <<<"$out" | head -100
+		{ died; echo "$out"; } | sed 's/^/#   /' | head -100
 	fi
 	stop "$SERVER"
 done

@@ -34,7 +34,7 @@ for seed in "${seeds[@]}"; do
 		echo "ok - seed $seed: ${BASH_REMATCH[1]} answers are equal"
 	else
 		echo "not ok - seed $seed"
-		sed 's/^/#   /' <<<"$out"
+		{ died; echo "$out"; } | sed 's/^/#   /'
 	fi
 	stop "$first"
 	stop "$SERVER"

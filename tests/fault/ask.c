@@ -143,7 +143,7 @@ static struct question question_of(int argc, char **argv)
 
 struct asked {
 	const struct question *question;
-	bool done;
+	bool done, closed;
 	int status;
 };
 
@@ -171,7 +171,16 @@ static void on_closed(struct grpc_conn *conn, int error, const char *text)
 
 	if (!a->done)
 		printf("no connection: %s\n", text);
-	a->done = true;
+	a->done = a->closed = true;
+}
+
+/* Closes what is open, and turns the loop until nothing is left in it. */
+static void close_all(uv_loop_t *loop, struct asked *a, struct grpc_conn *conn)
+{
+	if (!a->closed)
+		grpc_conn_close(conn);
+	uv_run(loop, UV_RUN_DEFAULT);
+	uv_loop_close(loop);
 }
 
 static int ask(const char *url, const struct question *question)
@@ -198,6 +207,7 @@ static int ask(const char *url, const struct question *question)
 	grpc_client_call_half_close(call);
 	while (!a.done)
 		uv_run(&loop, UV_RUN_ONCE);
+	close_all(&loop, &a, conn);
 	return a.status;
 }
 

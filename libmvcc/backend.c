@@ -67,3 +67,26 @@ int mvcc_backend_fetch(struct mvcc_backend *backend, struct mvcc_fetch *fetch)
 	}
 	return r;
 }
+
+struct each {
+	int (*fn)(void *arg, const struct mvcc_stored *stored);
+	void *arg;
+};
+
+static int each_one(void *arg, int64_t main, uint32_t sub, struct slice kv)
+{
+	const struct each *e = arg;
+	const struct mvcc_stored stored = {
+		{ main, sub & ~SUB_TOMBSTONE }, sub & SUB_TOMBSTONE, kv,
+	};
+
+	return e->fn(e->arg, &stored);
+}
+
+int mvcc_backend_each(struct mvcc_backend *backend,
+		      int (*fn)(void *arg, const struct mvcc_stored *stored), void *arg)
+{
+	struct each e = { fn, arg };
+
+	return backend->ops->scan(backend, each_one, &e);
+}

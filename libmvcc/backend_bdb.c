@@ -256,9 +256,9 @@ static int scan_tree(struct bdb *bdb, DB *db, pair_fn fn, void *arg)
 }
 
 struct rev_scan {
-	struct bdb *bdb;
 	backend_scan_fn fn;
 	void *arg;
+	int64_t bytes;
 };
 
 static int scan_rev(void *arg, struct slice key, struct slice value)
@@ -268,16 +268,19 @@ static int scan_rev(void *arg, struct slice key, struct slice value)
 	uint32_t sub;
 	int r = rev_key_decode(key, &main, &sub);
 
-	s->bdb->in_use += (int64_t)(key.len + value.len);
+	s->bytes += (int64_t)(key.len + value.len);
 	return r ? r : s->fn(s->arg, main, sub, value);
 }
 
 static int bdb_scan(struct mvcc_backend *backend, backend_scan_fn fn, void *arg)
 {
-	struct rev_scan s = { bdb_of(backend), fn, arg };
+	struct bdb *bdb = bdb_of(backend);
+	struct rev_scan s = { .fn = fn, .arg = arg };
+	int r = explain(bdb, scan_tree(bdb, bdb->revisions, scan_rev, &s));
 
-	s.bdb->in_use = 0;
-	return explain(s.bdb, scan_tree(s.bdb, s.bdb->revisions, scan_rev, &s));
+	if (!r)
+		bdb->in_use = s.bytes;
+	return r;
 }
 
 static int bdb_scan_records(struct mvcc_backend *backend, backend_record_fn fn, void *arg)

@@ -105,6 +105,16 @@ int mvcc_backend_sync(struct mvcc_backend *backend);
  * meanwhile) stays NULL. Damage: -EBADMSG, never a wrong value. */
 int mvcc_backend_fetch(struct mvcc_backend *backend, struct mvcc_fetch *fetch);
 
+/* Every revision in order, as the backend holds them. Stops where @fn gives non-zero,
+ * and returns that. The bytes are borrowed for the call. */
+struct mvcc_stored {
+	struct mvcc_rev rev;
+	bool tombstone;
+	struct slice kv;
+};
+int mvcc_backend_each(struct mvcc_backend *backend,
+		      int (*fn)(void *arg, const struct mvcc_stored *stored), void *arg);
+
 struct mvcc_backend_size {
 	int64_t total, in_use;	/* bytes on disk; of those, holding records */
 };
@@ -282,6 +292,32 @@ int mvcc_compact(struct mvcc *store, int64_t revision);
 /* Removes the superseded revisions of at most @keys keys; the removals go into the
  * next batch. Positive while there is more to do. */
 int mvcc_compact_step(struct mvcc *store, size_t keys);
+
+/* --- hash ------------------------------------------------------------------------ */
+
+/*
+ * The hash of everything up to a revision, which members of a cluster compare and
+ * which equals etcd's: CRC-32C over the word "key" and every record, key and value.
+ * The bytes are handed to @write; the CRC is the caller's. Since compaction may be
+ * under way, the core says what counts of the compacted revisions:
+ *
+ *	core					store thread
+ *	mvcc_hash_begin(store, ...)
+ *	all that is pending, written	----->	mvcc_backend_write()
+ *					----->	mvcc_backend_hash()
+ */
+struct mvcc_hash {
+	int64_t revision, compact_revision;
+	struct mvcc_rev *keep;		/* of the compacted ones: those still current then */
+	size_t n_keep, cap_keep;
+	bool any;			/* there was a key at all */
+};
+
+/* Revision 0: the current one. 0, MVCC_COMPACTED, MVCC_FUTURE. */
+int mvcc_hash_begin(const struct mvcc *store, int64_t revision, struct mvcc_hash *out);
+void mvcc_hash_release(struct mvcc_hash *hash);
+int mvcc_backend_hash(struct mvcc_backend *backend, const struct mvcc_hash *hash,
+		      void (*write)(void *arg, struct slice bytes), void *arg);
 
 /* --- batches ----------------------------------------------------------------------- */
 

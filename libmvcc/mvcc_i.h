@@ -2,7 +2,7 @@
 /*
  * libmvcc inside: the structures and who uses whom.
  *
- *	txn.c  range.c  compact.c  watch.c	what the callers ask for
+ *	txn.c  range.c  compact.c  watch.c  hash.c	what the callers ask for
  *	index.c  history.c			keys in order; revisions of one key
  *	cache.c  batch.c  ring.c		the three places where a value can be in
  *						memory: current, not yet stored, recent

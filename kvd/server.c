@@ -297,18 +297,35 @@ static void on_closed(void *arg)
 	uv_stop(&s->loop);
 }
 
+static void shut_down(struct server *s, unsigned grace_ms)
+{
+	struct grpc_server *servers[] = { s->clients, s->peers };
+
+	s->stopping = true;
+	s->n_closing = !!s->clients + !!s->peers;
+	for (size_t i = 0; i < ARRAY_SIZE(servers); i++)
+		if (servers[i])
+			grpc_server_shutdown(servers[i], grace_ms, on_closed, s);
+}
+
 static void on_signal(uv_signal_t *handle, int signum)
 {
 	struct server *s = handle->data;
 
 	if (s->stopping)
 		return;
-	s->stopping = true;
 	log_info("received signal; shutting down", LOG_STR("signal", strsignal(signum)));
 	sd_notify(0, "STOPPING=1");
-	s->n_closing = 2;
-	grpc_server_shutdown(s->clients, SHUTDOWN_GRACE_MS, on_closed, s);
-	grpc_server_shutdown(s->peers, SHUTDOWN_GRACE_MS, on_closed, s);
+	shut_down(s, SHUTDOWN_GRACE_MS);
+}
+
+/* The listeners of a member that did not come up. No turn is taken any more. */
+static void give_up(struct server *s)
+{
+	uv_check_stop(&s->check);
+	shut_down(s, 0);
+	if (s->n_closing)
+		uv_run(&s->loop, UV_RUN_DEFAULT);
 }
 
 /* Everything that was acknowledged goes to the store, so that the next start has
@@ -427,8 +444,10 @@ int server_run(const struct kvd_config *config)
 	}
 	if (err) {
 		start_failed(why);
-		if (s)
+		if (s) {
+			give_up(s);
 			server_release(s);
+		}
 		return 1;
 	}
 	uv_run(&s->loop, UV_RUN_DEFAULT);

@@ -288,7 +288,8 @@ static int apply_conf_change(struct core *core, const struct raft_entry *entry)
 {
 	struct raft_conf_single single;
 	struct raft_conf_change change;
-	struct raft_event event = { .type = RAFT_CONF_APPLIED, .conf_change = &change };
+	struct raft_event event = { .type = RAFT_CONF_APPLIED, .index = entry->index,
+				    .conf_change = &change };
 	int err = cluster_decode_change(entry, &single, &change);
 
 	if (!err)
@@ -459,7 +460,9 @@ int core_turn(struct core *core, uint64_t now)
 	int err;
 
 	core->now = now;
-	if ((err = apply_and_tell(core)) < 0 || (err = campaign_alone(core)) < 0 ||
+	err = apply_and_tell(core);
+	core->lagging = core->status.commit > core->applied + APPLY_GAP_MAX;
+	if (err < 0 || (err = campaign_alone(core)) < 0 ||
 	    (err = core_look_at_leases(core)) < 0 || (err = core_publish(core)) < 0 ||
 	    (err = core_propose(core)) < 0 || (err = core_ask_reads(core)) < 0 ||
 	    (err = compact_slice(core)) < 0 || (err = core_run_reads(core)) < 0)

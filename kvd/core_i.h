@@ -5,7 +5,8 @@
 
 #include "kvd/core.h"
 
-/* Entries committed but not applied beyond which proposals are refused, as etcd. */
+/* Entries committed but not applied, at the end of a turn, beyond which proposals are
+ * refused, as etcd. */
 #define APPLY_GAP_MAX 5000
 /* Entries kept in the log below what the store holds, for members that lag. */
 #define TRAILING_ENTRIES 5000
@@ -50,6 +51,7 @@ struct core {
 	struct fetch_job apply_job;	/* what the entry at queue_at waits for */
 	struct request *apply_scratch;	/* that entry's request where nobody here asked */
 	bool apply_fetching;
+	bool lagging;			/* the last turn left more than APPLY_GAP_MAX */
 	struct list compacts;		/* physical compactions that wait */
 	bool compacting;
 

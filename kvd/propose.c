@@ -35,8 +35,7 @@ void core_forget(struct core *core, struct request *request)
 static void submit_proposal(struct core *core, struct request *request)
 {
 	BUG_ON(!request->payload || !request->id);
-	if (core->status.commit > core->applied + APPLY_GAP_MAX ||
-	    htable_insert(&core->by_id, &request->by_id, request->id)) {
+	if (core->lagging || htable_insert(&core->by_id, &request->by_id, request->id)) {
 		core_finish(request, &status_too_many_requests);
 		return;
 	}

@@ -22,7 +22,7 @@ struct rig {
 	struct core *core;
 	uint64_t now;
 	/* the log, as the disk has it */
-	struct raft_entry log[4096];
+	struct raft_entry log[8192];
 	size_t n_log;
 	struct raft_hard_state hard_state;
 	bool stuck;			/* the log's disk does not answer */
@@ -285,6 +285,25 @@ static void test_one_turn_is_one_append(void **state)
 	append(rig, a);
 	settle(rig);
 	assert_int_equal(rig->finished, 100);
+}
+
+/* What one append commits is applied in the next turn: that is no backlog. */
+static void test_large_append_refuses_nobody(void **state)
+{
+	struct rig *rig = *state;
+	struct core_append *a;
+
+	for (int i = 0; i < 6000; i++)
+		core_submit(rig->core, make_put(rig, "k", "v", 0, false));
+	assert_int_equal(core_turn(rig->core, rig->now), 0);
+	a = core_take_append(rig->core);
+	assert_int_equal(a->n_entries, 6000);
+	append(rig, a);
+	core_submit(rig->core, make_put(rig, "k", "last", 0, false));
+	assert_int_equal(rig->finished, 0);
+	settle(rig);
+	assert_int_equal(rig->finished, 6001);
+	assert_value(rig, "k", "last");
 }
 
 static void test_late_put_times_out_and_is_applied_all_the_same(void **state)
@@ -555,6 +574,7 @@ int main(void)
 		TEST(alone_it_leads_and_publishes),
 		TEST(put_is_done_when_it_is_logged),
 		TEST(one_turn_is_one_append),
+		TEST(large_append_refuses_nobody),
 		TEST(late_put_times_out_and_is_applied_all_the_same),
 		TEST(reads_see_what_is_logged),
 		TEST(cold_values_are_fetched),

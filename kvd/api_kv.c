@@ -292,6 +292,13 @@ static void stream_closed(struct grpc_call *call)
 		stream_free(st);
 }
 
+static void stream_half_close(struct grpc_call *call)
+{
+	if (!grpc_call_user(call))
+		grpc_call_finish(call, GRPC_INTERNAL, "cardinality violation: received no request "
+				 "message from non-client-streaming RPC");
+}
+
 static void kv_range_stream(struct grpc_call *call, struct slice message)
 {
 	struct request *r = api_request(call, REQUEST_RANGE,
@@ -302,6 +309,12 @@ static void kv_range_stream(struct grpc_call *call, struct slice message)
 	if (!r)
 		return;
 	range = (const void *)r->message;
+	if (grpc_call_user(call)) {
+		request_free(r);
+		grpc_call_finish(call, GRPC_INTERNAL, "cardinality violation: received multiple "
+				 "request messages for non-client-streaming RPC");
+		return;
+	}
 	if (refused(call, r, validate_range_stream(range)))
 		return;
 	st = calloc(1, sizeof(*st));
@@ -341,5 +354,6 @@ void api_kv_methods(struct method_table *table)
 	}
 	method_add(table, &(struct grpc_method){
 		.path = "/etcdserverpb.KV/RangeStream", .message = kv_range_stream,
-		.closed = stream_closed, .writable = stream_writable });
+		.half_close = stream_half_close, .closed = stream_closed,
+		.writable = stream_writable });
 }

@@ -55,7 +55,7 @@ static struct bdb *bdb_of(const struct mvcc_backend *backend)
 	return container_of(backend, struct bdb, backend);
 }
 
-/* --- errors --------------------------------------------------------------------- */
+/* --- errors --------------------------------------------------------------- */
 
 /* Berkeley DB's words; the first of them name the cause, the rest repeat it. */
 static void on_error(const DB_ENV *env, const char *prefix, const char *message)
@@ -114,7 +114,7 @@ static int explain(struct bdb *bdb, int error)
 		      bdb->path, said);
 }
 
-/* --- records of the two trees ------------------------------------------------------ */
+/* --- records of the two trees --------------------------------------------- */
 
 static DBT dbt_of(const void *data, size_t len)
 {
@@ -198,7 +198,7 @@ static int bdb_get(struct mvcc_backend *backend, struct mvcc_rev rev, struct blo
 	return 0;
 }
 
-/* --- scans --------------------------------------------------------------------------- */
+/* --- scans ---------------------------------------------------------------- */
 
 typedef int (*pair_fn)(void *arg, struct slice key, struct slice value);
 
@@ -290,7 +290,7 @@ static int bdb_scan_records(struct mvcc_backend *backend, backend_record_fn fn, 
 	return explain(bdb, scan_tree(bdb, bdb->records, fn, arg));
 }
 
-/* --- writing ----------------------------------------------------------------------------- */
+/* --- writing -------------------------------------------------------------- */
 
 static int write_put(struct bdb *bdb, DB_TXN *txn, const struct batch_put *put)
 {
@@ -384,7 +384,7 @@ static const char *bdb_why(const struct mvcc_backend *backend)
 	return bdb_of(backend)->why;
 }
 
-/* --- opening -------------------------------------------------------------------------------- */
+/* --- opening -------------------------------------------------------------- */
 
 /* Log files are log.0000000001 and so on. */
 static bool is_ours(const char *name)

@@ -24,7 +24,7 @@ static struct mem *mem_of(struct mvcc_backend *backend)
 	return container_of(backend, struct mem, backend);
 }
 
-/* --- revisions ------------------------------------------------------------------ */
+/* --- revisions ------------------------------------------------------------ */
 
 static int rev_cmp(const struct batch_put *p, int64_t main, uint32_t sub)
 {
@@ -110,7 +110,7 @@ static int mem_scan(struct mvcc_backend *backend, backend_scan_fn fn, void *arg)
 	return r;
 }
 
-/* --- records ----------------------------------------------------------------------- */
+/* --- records -------------------------------------------------------------- */
 
 static int record_cmp(const struct avl_node *a, const struct avl_node *b)
 {
@@ -168,7 +168,7 @@ static int mem_scan_records(struct mvcc_backend *backend, backend_record_fn fn, 
 	return s.result;
 }
 
-/* --- the whole ------------------------------------------------------------------------ */
+/* --- the whole ------------------------------------------------------------ */
 
 static int mem_write(struct mvcc_backend *backend, const struct mvcc_batch *batch)
 {

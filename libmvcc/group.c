@@ -15,7 +15,7 @@ static struct watch_group *group_of(const struct avl_node *node)
 	return node ? container_of(node, struct watch_group, node) : NULL;
 }
 
-/* --- the interval tree --------------------------------------------------------- */
+/* --- the interval tree ---------------------------------------------------- */
 
 /* Orders range ends: an open range ends after all others. */
 static int end_cmp(const struct watch_group *a, const struct watch_group *b)
@@ -67,7 +67,7 @@ static void stab(const struct stab *s, struct avl_node *node)
 	}
 }
 
-/* --- the hash table -------------------------------------------------------------- */
+/* --- the hash table ------------------------------------------------------- */
 
 static uint64_t hash(struct slice key)
 {
@@ -134,7 +134,7 @@ static void hash_remove(struct watch_table *t, struct watch_group *g)
 	t->n_keys--;
 }
 
-/* --- groups ----------------------------------------------------------------------- */
+/* --- groups --------------------------------------------------------------- */
 
 static struct watch_group *group_find(const struct watch_table *t, struct mvcc_key_range range)
 {
@@ -241,7 +241,7 @@ void group_table_release(struct watch_table *t, void (*free_watcher)(struct mvcc
 		group_free(group_of(node), free_watcher);
 }
 
-/* --- check ------------------------------------------------------------------------- */
+/* --- check ---------------------------------------------------------------- */
 
 static void check_group(const struct watch_group *g, int64_t *n)
 {

@@ -34,7 +34,7 @@ static uint64_t bits_remove(uint64_t map, unsigned int at)
 	return low | ((map >> 1) & ~bits(0, at));
 }
 
-/* --- digests -------------------------------------------------------------------- */
+/* --- digests -------------------------------------------------------------- */
 
 static size_t common_prefix(struct slice a, struct slice b)
 {
@@ -154,7 +154,7 @@ unsigned int inner_child(const struct node *node, struct slice name)
 	return exact ? n : n ? n - 1 : 0;
 }
 
-/* --- search ------------------------------------------------------------------------ */
+/* --- search --------------------------------------------------------------- */
 
 static struct node *node_new(unsigned int level)
 {
@@ -237,7 +237,7 @@ struct key *index_seek(const struct index *index, struct slice name, struct inde
 	return NULL;
 }
 
-/* --- change --------------------------------------------------------------------------- */
+/* --- change --------------------------------------------------------------- */
 
 /* The first key of the node at @level of @path may have changed: tells its parents. */
 static void path_first_key(struct index_path *path, unsigned int level)

@@ -88,7 +88,7 @@ void index_walk_range(struct index_walk *w, struct mvcc_key_range range)
 	w->unbounded = range_is_open(range);
 }
 
-/* --- counting ---------------------------------------------------------------------- */
+/* --- counting ------------------------------------------------------------- */
 
 static int64_t count_leaf(const struct node *leaf, struct span s, int64_t revision)
 {
@@ -131,7 +131,7 @@ int64_t index_count(const struct index *index, const struct index_walk *w, int64
 	return count(index->root, &w->from, w->unbounded ? NULL : &w->end, revision);
 }
 
-/* --- check ------------------------------------------------------------------------------ */
+/* --- check ---------------------------------------------------------------- */
 
 static void check_keys(const struct node *node)
 {

@@ -92,7 +92,7 @@ struct slice kv_key(const struct blob *kv)
 	return f.bytes;
 }
 
-/* --- ranges of keys, as the API writes them ----------------------------------- */
+/* --- ranges of keys, as the API writes them ------------------------------- */
 
 bool range_is_key(struct mvcc_key_range range)
 {

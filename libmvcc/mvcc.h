@@ -63,7 +63,7 @@ struct mvcc_rev {
 	int64_t main, sub;
 };
 
-/* --- values fetched from the backend ---------------------------------------- */
+/* --- values fetched from the backend -------------------------------------- */
 
 struct mvcc_fetched {
 	struct mvcc_rev rev;
@@ -84,7 +84,7 @@ struct mvcc_fetch {
 void mvcc_fetch_init(struct mvcc_fetch *fetch);
 void mvcc_fetch_release(struct mvcc_fetch *fetch);
 
-/* --- the backend: store thread ---------------------------------------------- */
+/* --- the backend: store thread -------------------------------------------- */
 
 struct mvcc_bdb_args {
 	const char *dir;	/* exists, ours alone; a DB_CONFIG in it is refused */
@@ -120,7 +120,7 @@ struct mvcc_backend_size {
 };
 int mvcc_backend_size(struct mvcc_backend *backend, struct mvcc_backend_size *out);
 
-/* --- opening ----------------------------------------------------------------- */
+/* --- opening -------------------------------------------------------------- */
 
 struct mvcc_args {
 	size_t cache_bytes;	/* of current values kept in memory beyond those not yet
@@ -149,7 +149,7 @@ struct slice mvcc_record_get(const struct mvcc *store, const char *bucket, struc
 int mvcc_record_each(const struct mvcc *store, const char *bucket,
 		     int (*fn)(void *arg, struct slice key, struct slice value), void *arg);
 
-/* --- writing: one transaction at a time -------------------------------------- */
+/* --- writing: one transaction at a time ----------------------------------- */
 
 /*
  *	mvcc_begin(store);
@@ -177,7 +177,7 @@ struct mvcc_key_range {
 struct mvcc_result;
 int mvcc_delete_range(struct mvcc *store, struct mvcc_key_range range, struct mvcc_result *out);
 
-/* --- reading ------------------------------------------------------------------ */
+/* --- reading -------------------------------------------------------------- */
 
 enum mvcc_sort_order { MVCC_SORT_NONE, MVCC_SORT_ASCEND, MVCC_SORT_DESCEND };
 enum mvcc_sort_target { MVCC_SORT_KEY, MVCC_SORT_VERSION, MVCC_SORT_CREATE, MVCC_SORT_MOD,
@@ -233,7 +233,7 @@ int mvcc_kv_decode(struct slice encoded, struct mvcc_kv *out);
 int mvcc_each_leased(struct mvcc *store,
 		     int (*fn)(void *arg, struct slice key, int64_t lease), void *arg);
 
-/* --- watching ------------------------------------------------------------------ */
+/* --- watching ------------------------------------------------------------- */
 
 struct mvcc_watch_args {
 	struct mvcc_key_range range;	/* copied */
@@ -285,7 +285,7 @@ struct mvcc_watcher *mvcc_watch_ready(struct mvcc *store);
 int mvcc_watch_next(struct mvcc *store, struct mvcc_watcher *watcher, size_t max,
 		    struct mvcc_fetch *fetch, struct mvcc_events *out);
 
-/* --- compaction ------------------------------------------------------------------ */
+/* --- compaction ----------------------------------------------------------- */
 
 /* Reads below @revision fail from now on. MVCC_COMPACTED, MVCC_FUTURE as etcd. */
 int mvcc_compact(struct mvcc *store, int64_t revision);
@@ -293,7 +293,7 @@ int mvcc_compact(struct mvcc *store, int64_t revision);
  * next batch. Positive while there is more to do. */
 int mvcc_compact_step(struct mvcc *store, size_t keys);
 
-/* --- hash ------------------------------------------------------------------------ */
+/* --- hash ----------------------------------------------------------------- */
 
 /*
  * The hash of everything up to a revision, which members of a cluster compare and
@@ -319,7 +319,7 @@ void mvcc_hash_release(struct mvcc_hash *hash);
 int mvcc_backend_hash(struct mvcc_backend *backend, const struct mvcc_hash *hash,
 		      void (*write)(void *arg, struct slice bytes), void *arg);
 
-/* --- batches ----------------------------------------------------------------------- */
+/* --- batches -------------------------------------------------------------- */
 
 /* How many changes wait to be stored. */
 size_t mvcc_batch_pending(const struct mvcc *store);
@@ -328,7 +328,7 @@ struct mvcc_batch *mvcc_batch_take(struct mvcc *store);
 /* After mvcc_backend_write(): its values may now leave memory. Frees it. */
 void mvcc_batch_done(struct mvcc *store, struct mvcc_batch *batch);
 
-/* --- figures ------------------------------------------------------------------------ */
+/* --- figures -------------------------------------------------------------- */
 
 struct mvcc_stats {
 	int64_t keys, revisions;

@@ -33,7 +33,7 @@
 int vec_grow_(void **items, size_t *cap, size_t n, size_t size);
 #define vec_grow(items, cap, n) vec_grow_((void **)(items), cap, n, sizeof(**(items)))
 
-/* --- history.c: the revisions of one key ------------------------------------- */
+/* --- history.c: the revisions of one key ---------------------------------- */
 
 /* A superseded revision. @gen numbers the first revision of its generation. */
 struct old_rev {
@@ -111,7 +111,7 @@ void key_drop(struct key *key, size_t n);
 /* The first revision whose main is @revision or above, as a number for key_rev(). */
 size_t key_since(const struct key *key, int64_t revision);
 
-/* --- index.c: the keys in order ------------------------------------------------ */
+/* --- index.c: the keys in order ------------------------------------------- */
 
 #define NODE_MAX 64
 #define INDEX_DEPTH_MAX 12
@@ -163,7 +163,7 @@ void index_walk_range(struct index_walk *walk, struct mvcc_key_range range);
 int64_t index_count(const struct index *index, const struct index_walk *range, int64_t revision);
 void index_check(const struct index *index);
 
-/* --- kv.c: the encoded KeyValue --------------------------------------------------- */
+/* --- kv.c: the encoded KeyValue ------------------------------------------- */
 
 struct blob *kv_encode(const struct mvcc_kv *kv);
 /* The key of an encoded KeyValue of ours. */
@@ -178,7 +178,7 @@ static inline size_t blob_cost(const struct blob *b)
 	return sizeof(*b) + b->len;
 }
 
-/* --- cache.c: current values ------------------------------------------------------- */
+/* --- cache.c: current values ---------------------------------------------- */
 
 /*
  * Every key that has its value in memory has a slot. A hand goes round the slots
@@ -196,14 +196,14 @@ int cache_add(struct mvcc *store, struct key *key, struct blob *value);
 void cache_drop(struct mvcc *store, struct key *key);
 void cache_trim(struct mvcc *store);
 
-/* --- batch.c: what is not yet stored ------------------------------------------------- */
+/* --- batch.c: what is not yet stored -------------------------------------- */
 
 int batch_put(struct mvcc *store, int64_t main, uint32_t sub, struct blob *kv);
 int batch_drop(struct mvcc *store, int64_t main, uint32_t sub);
 struct blob *batch_find(const struct mvcc *store, int64_t main, uint32_t sub);
 void batch_free(struct mvcc_batch *batch);
 
-/* --- fetch.c: values that the backend must be asked for --------------------------------- */
+/* --- fetch.c: values that the backend must be asked for ------------------- */
 
 /* In order of revision; every read begins with it. */
 int fetch_sort(struct mvcc_fetch *fetch);
@@ -211,12 +211,12 @@ int fetch_sort(struct mvcc_fetch *fetch);
  * the revision is wanted from now on. @known is fetch->n after fetch_sort(). */
 int fetch_find(struct mvcc_fetch *fetch, size_t known, struct mvcc_rev rev, struct blob **out);
 
-/* --- sort.c ---------------------------------------------------------------------------- */
+/* --- sort.c --------------------------------------------------------------- */
 
 /* @less(a, b): a belongs before b. Not stable: ties come in the order that etcd gives. */
 void sort_items(void *items, size_t n, size_t size, bool (*less)(const void *, const void *));
 
-/* --- ring.c: recent events ------------------------------------------------------------------ */
+/* --- ring.c: recent events ------------------------------------------------ */
 
 struct ring_event {
 	int64_t main;
@@ -243,7 +243,7 @@ uint64_t ring_seek(const struct ring *ring, int64_t revision);
 struct blob *ring_find(const struct ring *ring, int64_t main, uint32_t sub);
 void ring_release(struct ring *ring);
 
-/* --- group.c: who watches a key --------------------------------------------------------------- */
+/* --- group.c: who watches a key ------------------------------------------- */
 
 /* The watchers of one and the same key or range. */
 struct watch_group {
@@ -293,14 +293,14 @@ void group_table_check(const struct watch_table *table);
 /* Frees what is left of it; the watchers too. */
 void group_table_release(struct watch_table *table, void (*free_watcher)(struct mvcc_watcher *));
 
-/* --- watch.c ------------------------------------------------------------------------------------- */
+/* --- watch.c -------------------------------------------------------------- */
 
 void watch_notify(struct mvcc *store, struct slice key, bool deletion, int64_t main);
 void watch_init(struct mvcc *store);
 void watch_check(const struct mvcc *store);
 void watch_release(struct mvcc *store);
 
-/* --- past.c: events that are no longer in the ring --------------------------------------------- */
+/* --- past.c: events that are no longer in the ring ------------------------ */
 
 /* The revisions of a watcher's range, ascending, from its next one to @upto. */
 struct watch_past {
@@ -314,7 +314,7 @@ int past_new(struct mvcc *store, const struct mvcc_watcher *watcher, int64_t fro
 	     struct watch_past **out);
 void past_free(struct watch_past *past);
 
-/* --- record.c: small records ------------------------------------------------------------------------ */
+/* --- record.c: small records ---------------------------------------------- */
 
 struct record {
 	struct avl_node node;
@@ -335,7 +335,7 @@ int record_load(struct mvcc *store, struct slice key, struct slice value);
 void record_init(struct mvcc *store);
 void record_release(struct mvcc *store);
 
-/* --- compact.c ------------------------------------------------------------------------------------------ */
+/* --- compact.c ------------------------------------------------------------ */
 
 struct compaction {
 	bool running;
@@ -344,7 +344,7 @@ struct compaction {
 
 void compact_resume(struct mvcc *store);
 
-/* --- store.c ---------------------------------------------------------------------------------------------- */
+/* --- store.c -------------------------------------------------------------- */
 
 /* A record with a lease that mvcc_open() came across. */
 struct leased {
@@ -375,7 +375,7 @@ struct mvcc {
 	bool changed;			/* since mvcc_open() */
 };
 
-/* --- range.c ------------------------------------------------------------------ */
+/* --- range.c -------------------------------------------------------------- */
 
 void result_clear(struct mvcc_result *result);
 int result_add(struct mvcc_result *result, struct blob *kv);

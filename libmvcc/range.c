@@ -16,7 +16,7 @@ struct gather {
 	const struct mvcc_read *read;
 };
 
-/* --- results ---------------------------------------------------------------------- */
+/* --- results -------------------------------------------------------------- */
 
 void mvcc_result_init(struct mvcc_result *result)
 {
@@ -48,7 +48,7 @@ int result_add(struct mvcc_result *result, struct blob *kv)
 	return r;
 }
 
-/* --- values ------------------------------------------------------------------------- */
+/* --- values --------------------------------------------------------------- */
 
 int value_find(struct mvcc *store, const struct value_want *want, struct blob **out)
 {
@@ -77,7 +77,7 @@ int value_find(struct mvcc *store, const struct value_want *want, struct blob **
 	return newest && key_live(key) ? cache_add(store, key, *out) : 0;
 }
 
-/* --- collecting ------------------------------------------------------------------------ */
+/* --- collecting ----------------------------------------------------------- */
 
 static bool filtered(const struct mvcc_read *read, const struct found *f)
 {
@@ -148,7 +148,7 @@ static int gather(struct mvcc *store, struct gather *g, bool current, struct mvc
 	return MIN(r, 0);
 }
 
-/* --- sorting ------------------------------------------------------------------------------- */
+/* --- sorting -------------------------------------------------------------- */
 
 /* What is sorted: what the index knows, and the value where it is sorted by that. */
 struct sorted {
@@ -238,7 +238,7 @@ static int sort_found(struct mvcc *store, struct gather *g, struct value_want *w
 	return r < 0 ? r : cold ? MVCC_COLD : 0;
 }
 
-/* --- answering ---------------------------------------------------------------------------------- */
+/* --- answering ------------------------------------------------------------ */
 
 /* A key without its value: from the index; or, sorted by value, from the record,
  * whose lease then remains, as etcd has it. */

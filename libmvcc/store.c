@@ -20,7 +20,7 @@ int vec_grow_(void **items, size_t *cap, size_t n, size_t size)
 	return 0;
 }
 
-/* --- opening ----------------------------------------------------------------------- */
+/* --- opening -------------------------------------------------------------- */
 
 /* Copies a message; the caller gave us room for an error, not for a report. */
 static int fail(int error, const char *message, char *why, size_t why_size)
@@ -204,7 +204,7 @@ int mvcc_each_leased(struct mvcc *store,
 	return 0;
 }
 
-/* --- figures ---------------------------------------------------------------------------- */
+/* --- figures -------------------------------------------------------------- */
 
 int64_t mvcc_revision(const struct mvcc *store)
 {

@@ -110,7 +110,7 @@ int mvcc_put(struct mvcc *store, const struct mvcc_put *put)
 	return r;
 }
 
-/* --- deletion ------------------------------------------------------------------- */
+/* --- deletion ------------------------------------------------------------- */
 
 struct keys {
 	struct key **keys;

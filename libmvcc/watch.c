@@ -24,7 +24,7 @@ struct reader {
 	bool cold;
 };
 
-/* --- watchers ---------------------------------------------------------------------- */
+/* --- watchers ------------------------------------------------------------- */
 
 static void set_state(struct mvcc *store, struct mvcc_watcher *w, enum watcher_state state)
 {
@@ -107,7 +107,7 @@ struct mvcc_watcher *mvcc_watch_ready(struct mvcc *store)
 	return w;
 }
 
-/* --- a change wakes its watchers ------------------------------------------------------ */
+/* --- a change wakes its watchers ------------------------------------------ */
 
 struct hit {
 	struct mvcc *store;
@@ -138,7 +138,7 @@ void watch_notify(struct mvcc *store, struct slice key, bool deletion, int64_t m
 		group_each(&store->watch, key, hit_group, &hit);
 }
 
-/* --- events ------------------------------------------------------------------------------ */
+/* --- events --------------------------------------------------------------- */
 
 void mvcc_events_init(struct mvcc_events *events)
 {
@@ -223,7 +223,7 @@ static bool wants_prev(const struct reader *rd, int64_t main, const struct blob 
 	       put.create_revision != put.mod_revision;
 }
 
-/* --- events of the past ----------------------------------------------------------------------- */
+/* --- events of the past --------------------------------------------------- */
 
 static int past_event(struct reader *rd, struct batch_drop rev)
 {
@@ -286,7 +286,7 @@ static int read_past(struct reader *rd)
 	return r;
 }
 
-/* --- events of the ring ------------------------------------------------------------------------- */
+/* --- events of the ring --------------------------------------------------- */
 
 static int ring_prev(struct reader *rd, const struct ring_event *e, struct blob **out)
 {
@@ -351,7 +351,7 @@ static int read_ring(struct reader *rd)
 	return r;
 }
 
-/* --- reading on ------------------------------------------------------------------------------------- */
+/* --- reading on ----------------------------------------------------------- */
 
 static bool is_compacted(const struct mvcc *store, const struct mvcc_watcher *w)
 {
@@ -423,7 +423,7 @@ int mvcc_watch_next(struct mvcc *store, struct mvcc_watcher *w, size_t max,
 	return 0;
 }
 
-/* --- the whole ------------------------------------------------------------------------------------------ */
+/* --- the whole ------------------------------------------------------------ */
 
 void watch_init(struct mvcc *store)
 {

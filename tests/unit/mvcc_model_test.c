@@ -40,7 +40,7 @@ struct world {
 	struct model_watcher watchers[WATCHERS_MAX];
 };
 
-/* --- randomness: xorshift64* --------------------------------------------------------- */
+/* --- randomness: xorshift64* ---------------------------------------------- */
 
 static uint32_t rnd(struct world *w, uint32_t below)
 {
@@ -115,7 +115,7 @@ static bool in_range(int from, int end, int key)
 	return end < 0 ? key == from : key >= from && key < end;
 }
 
-/* --- the model -------------------------------------------------------------------------- */
+/* --- the model ------------------------------------------------------------ */
 
 /* The state of a key after all changes up to @revision; NULL where it is not there. */
 static const struct change *model_at(const struct world *w, int key, int64_t revision)
@@ -153,7 +153,7 @@ static void kv_check(const struct world *w, const struct change *c, const struct
 	assert_true(slice_eq(kv.value, slice_of(bytes, value ? len : 0)));
 }
 
-/* --- writing ------------------------------------------------------------------------------- */
+/* --- writing -------------------------------------------------------------- */
 
 static void do_put(struct world *w, int key, int64_t main)
 {
@@ -248,7 +248,7 @@ static void step_write(struct world *w)
 					 slice_of(&w->applied, sizeof(w->applied))), 0);
 }
 
-/* --- reading ---------------------------------------------------------------------------------- */
+/* --- reading -------------------------------------------------------------- */
 
 static int64_t sort_figure(const struct change *c, enum mvcc_sort_target target)
 {
@@ -428,7 +428,7 @@ static void read_check(struct world *w, bool in_txn)
 	mvcc_result_release(&result);
 }
 
-/* --- watching ------------------------------------------------------------------------------------ */
+/* --- watching ------------------------------------------------------------- */
 
 static void step_watch(struct world *w)
 {
@@ -569,7 +569,7 @@ static void step_ask(struct world *w)
 		watch_step(w, m);
 }
 
-/* --- compaction, batches, restarts -------------------------------------------------------------------- */
+/* --- compaction, batches, restarts ---------------------------------------- */
 
 static void step_compact(struct world *w)
 {
@@ -639,7 +639,7 @@ static void step_restart(struct world *w)
 	restart_check(w);
 }
 
-/* --- runs ------------------------------------------------------------------------------------------------ */
+/* --- runs ----------------------------------------------------------------- */
 
 static void step(struct world *w)
 {

@@ -52,7 +52,7 @@ static void say_slice(struct script *s, struct slice bytes)
 		say(s, bytes.data[i] ? "%c" : "\\0", bytes.data[i]);
 }
 
-/* --- words ------------------------------------------------------------------------ */
+/* --- words ---------------------------------------------------------------- */
 
 /* Turns \0 into a zero byte; the slice points to memory that lives for the command. */
 static struct slice unescape(char *word)
@@ -129,7 +129,7 @@ static struct mvcc_key_range range_at(const struct words *w, size_t i)
 	return range;
 }
 
-/* --- printing ------------------------------------------------------------------------ */
+/* --- printing ------------------------------------------------------------- */
 
 static void say_outcome(struct script *s, int r)
 {
@@ -151,7 +151,7 @@ static void say_kv(struct script *s, const struct blob *blob)
 		say(s, " lease %" PRId64, kv.lease);
 }
 
-/* --- commands --------------------------------------------------------------------------- */
+/* --- commands ------------------------------------------------------------- */
 
 static void cmd_begin(struct script *s, const struct words *w)
 {
@@ -301,7 +301,7 @@ static void cmd_store(struct script *s, const struct words *w)
 	rig_store(&s->rig);
 }
 
-/* --- commands: watching ----------------------------------------------------------------- */
+/* --- commands: watching --------------------------------------------------- */
 
 static struct mvcc_watcher **watcher(struct script *s, const struct words *w)
 {
@@ -378,7 +378,7 @@ static void cmd_synced(struct script *s, const struct words *w)
 	say(s, "%s\n", mvcc_watcher_synced(s->rig.store, *watcher(s, w)) ? "yes" : "no");
 }
 
-/* --- commands: small records ---------------------------------------------------------------- */
+/* --- commands: small records ---------------------------------------------- */
 
 static void cmd_record_put(struct script *s, const struct words *w)
 {
@@ -461,7 +461,7 @@ static const struct command {
 	{ "leased", cmd_leased, 1 },
 };
 
-/* --- running ------------------------------------------------------------------------------------ */
+/* --- running -------------------------------------------------------------- */
 
 static bool has_watchers(const struct script *s)
 {

@@ -58,8 +58,9 @@ start_kvd() {
 # Why the mount cannot be; nothing where it can.
 no_mount() {
 	if [[ ! -e /dev/fuse ]]; then
-		say 'There is no /dev/fuse here, so nothing is mounted. Load the module ("modprobe'
-		say 'fuse") or, in a container, start it with --device /dev/fuse --cap-add SYS_ADMIN.'
+		say 'There is no /dev/fuse here, so nothing is mounted. Load the module'
+		say '("modprobe fuse") or, in a container, start it with --device /dev/fuse'
+		say '--cap-add SYS_ADMIN.'
 	elif [[ ! -r /dev/fuse || ! -w /dev/fuse ]]; then
 		say "/dev/fuse may not be opened by $(id -un), so nothing is mounted. Run this as"
 		say 'root, or have "chmod 666 /dev/fuse" done.'

@@ -176,7 +176,8 @@ marks() { grep -nHwE 'T''ODO|F''IXME|X''XX|H''ACK' "${SOURCES[@]}"; }
 paths() { grep -nHE '(^|[^A-Za-z0-9_.$}])/(work|root)/' "${SOURCES[@]}" Makefile README.md; }
 
 conditionals() {
-	grep -nHE '^# *if(def|ndef)? ' "${C[@]}" | grep -vE '^tests/|#if(ndef KVD_|def __SAN)[A-Z_]+$'
+	grep -nHE '^# *if(def|ndef)? ' "${C[@]}" |
+		grep -vE '^tests/|#if(ndef KVD_|def __SAN)[A-Z_]+$'
 }
 
 none 'every source begins with its licence' no_licence

@@ -371,7 +371,8 @@ static void advance(struct reader *rd)
 		past_free(w->past);
 		w->past = NULL;
 	}
-	rd->ev.revision = rd->next - 1;
+	/* one that begins in the future has seen what there is, and no more */
+	rd->ev.revision = MIN(rd->next - 1, rd->store->revision);
 	if (!rd->ev.n)
 		set_state(rd->store, w, WATCHER_IDLE);
 }

@@ -34,7 +34,7 @@ static void expect_read(struct rig *rig, const char *key, int64_t revision, stru
 	mvcc_result_release(&result);
 }
 
-/* --- refusals --------------------------------------------------------------------- */
+/* --- refusals ------------------------------------------------------------- */
 
 static void expect_refusal(const char *dir, int error, const char *words)
 {
@@ -138,7 +138,7 @@ static void refuses_data_without_a_format(void **state)
 	rig_close(&rig);
 }
 
-/* --- what is kept -------------------------------------------------------------------- */
+/* --- what is kept --------------------------------------------------------- */
 
 static void files_are_private(void **state)
 {
@@ -306,7 +306,7 @@ const char *__lsan_default_suppressions(void)
 	return "leak:libdb-5.3.so";
 }
 
-/* --- damage ------------------------------------------------------------------------------- */
+/* --- damage --------------------------------------------------------------- */
 
 static void flip(const char *dir, const char *name, off_t at)
 {

@@ -192,7 +192,7 @@ static void fills_and_empties(void **state)
 				       (enum order)((in + shape) % N_ORDERS));
 }
 
-/* --- what a key costs -------------------------------------------------------------------- */
+/* --- what a key costs ----------------------------------------------------- */
 
 #define COST_KEYS 200000
 #define COST_MAX 100

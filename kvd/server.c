@@ -193,6 +193,7 @@ static int open_core(struct server *s, const struct wal_contents *contents,
 		.entries = contents->entries,
 		.n_entries = contents->n_entries,
 	};
+	struct mvcc_backend_size size;
 	const char *cause = "";
 	int err;
 
@@ -200,6 +201,15 @@ static int open_core(struct server *s, const struct wal_contents *contents,
 	if (getentropy(&config.seed, sizeof(config.seed)))
 		config.seed = uv_hrtime() ^ identity->member_id;
 	err = core_open(&config, s->disk.store, &s->core, &cause);
+	if (!err) {
+		/* the quota counts from the first request on */
+		cause = "the size of the store is not known";
+		err = mvcc_backend_size(s->disk.backend, &size);
+	}
+	if (!err) {
+		core_state(s->core)->db_size = size.total;
+		core_state(s->core)->db_size_in_use = size.in_use;
+	}
 	if (err)
 		snprintf(why, why_size, "cannot open the member in %s: %s (%s)", c->data_dir, cause,
 			 log_strerror(err));

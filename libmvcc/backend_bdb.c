@@ -364,16 +364,34 @@ static int bdb_sync(struct mvcc_backend *backend)
 	return r ? r : translate(env->txn_checkpoint(env, CHECKPOINT_KBYTES, 0, 0));
 }
 
+/* Pages that are only in Berkeley DB's cache yet count too: the file grows when they
+ * are written back, which may be much later. */
+static int tree_bytes(DB *db, int64_t *out)
+{
+	DB_BTREE_STAT *stat;
+	int r = db->stat(db, NULL, &stat, DB_FAST_STAT);
+
+	if (r)
+		return translate(r);
+	*out = (int64_t)stat->bt_pagecnt * stat->bt_pagesize;
+	free(stat);
+	return 0;
+}
+
 static int bdb_size(struct mvcc_backend *backend, struct mvcc_backend_size *out)
 {
 	struct bdb *bdb = bdb_of(backend);
-	int64_t total = 0;
+	DB *const trees[] = { bdb->revisions, bdb->records };
+	int64_t total = 0, bytes;
 	struct stat st;
+	int r;
 
 	for (size_t i = 0; i < ARRAY_SIZE(our_files); i++) {
 		if (fstatat(bdb->dir, our_files[i], &st, 0))
 			return -errno;
-		total += st.st_size;
+		if ((r = tree_bytes(trees[i], &bytes)))
+			return r;
+		total += MAX(bytes, (int64_t)st.st_size);
 	}
 	*out = (struct mvcc_backend_size){ total, bdb->in_use };
 	return 0;

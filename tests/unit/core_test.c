@@ -479,6 +479,29 @@ static void test_alarm_refuses_what_adds(void **state)
 	assert_null(rig->last_error);
 }
 
+/* No more is written then, but everything can be read, and the alarm be ended. */
+static void test_corrupt_refuses_writes_alone(void **state)
+{
+	Etcdserverpb__AlarmRequest a = ETCDSERVERPB__ALARM_REQUEST__INIT;
+	struct rig *rig = *state;
+
+	grant(rig, 1, 100);
+	do_put(rig, "a", "1", 1);
+	a.action = ETCDSERVERPB__ALARM_REQUEST__ALARM_ACTION__ACTIVATE;
+	a.alarm = ETCDSERVERPB__ALARM_TYPE__CORRUPT;
+	a.memberid = 7;
+	core_submit(rig->core, make(rig, REQUEST_ALARM, &a.base));
+	do_put(rig, "a", "2", 0);
+	assert_ptr_equal(rig->last_error, &status_corrupt);
+	assert_value(rig, "a", "1");
+	renew(rig, 1);
+	assert_null(rig->last_error);
+	a.action = ETCDSERVERPB__ALARM_REQUEST__ALARM_ACTION__DEACTIVATE;
+	core_submit(rig->core, make(rig, REQUEST_ALARM, &a.base));
+	do_put(rig, "a", "2", 0);
+	assert_null(rig->last_error);
+}
+
 /* --- transactions --------------------------------------------------------- */
 
 struct txn_case {
@@ -583,6 +606,7 @@ int main(void)
 		TEST(restart_keeps_all),
 		TEST(compaction),
 		TEST(alarm_refuses_what_adds),
+		TEST(corrupt_refuses_writes_alone),
 		TEST(txn_overlaps),
 	};
 

@@ -13,6 +13,7 @@
  * Within a directory the echoes are in the order of the revisions: one at a time.
  */
 #include <errno.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "etcfs/helper.h"
@@ -37,23 +38,32 @@ static void job_free(struct fs *fs, struct job *job)
 	free(job);
 }
 
-static bool queue(struct fs *fs, struct node *node, enum job_kind kind)
+static struct job *job_new(struct fs *fs, struct node *node, struct node *dir, enum job_kind kind)
 {
 	struct job *job = calloc(1, sizeof(*job));
 
 	if (!job)
-		return false;
+		return NULL;
 	job->kind = kind;
 	job->node = node_get(node);
-	job->dir = node_get(node->parent ? node->parent : node);
+	job->dir = node_get(dir);
 	job->name = strdup(node->name);
 	job->since = uv_now(fs->loop);
 	list_add_tail(&fs->echo.jobs, &job->link);
-	if (kind != JOB_FORGET)
-		node->job = job;
 	if (!uv_is_active((uv_handle_t *)&fs->echo.tick))
 		uv_timer_again(&fs->echo.tick);
-	return true;
+	return job;
+}
+
+static bool queue(struct fs *fs, struct node *node, enum job_kind kind)
+{
+	node->job = job_new(fs, node, node->parent, kind);
+	return node->job;
+}
+
+static void queue_forget(struct fs *fs, struct node *dir, struct node *node)
+{
+	job_new(fs, node, dir, JOB_FORGET);
 }
 
 static bool has_visible_children(const struct node *dir)
@@ -66,22 +76,33 @@ static bool has_visible_children(const struct node *dir)
 	return false;
 }
 
+/* Shows or hides the node; false where that is not possible yet. */
+static bool apply(struct fs *fs, struct node *node)
+{
+	if (!node->parent)
+		return false;
+	if (!node->present) {
+		if (has_visible_children(node))
+			return false;
+		tree_hide(&fs->tree, node);
+		return true;
+	}
+	if (!node->parent->visible ||
+	    tree_find(&fs->tree, node->parent, node->name, TREE_VISIBLE))
+		return false;
+	tree_show(&fs->tree, node);
+	return true;
+}
+
 /* The change without its echo: the kernel only forgets what it knew of the name. */
 static void apply_silently(struct fs *fs, struct node *node)
 {
-	bool show = node->present;
+	struct node *dir = node->parent;
 
-	if (!node->parent || (!show && has_visible_children(node)))
-		return;
-	if (show && (!node->parent->visible ||
-		     tree_find(&fs->tree, node->parent, node->name, TREE_VISIBLE)))
+	if (!apply(fs, node))
 		return;
 	fs->echo.silent++;
-	queue(fs, node, JOB_FORGET);
-	if (show)
-		tree_show(&fs->tree, node);
-	else
-		tree_hide(&fs->tree, node);
+	queue_forget(fs, dir, node);
 }
 
 /* --- what a node needs ------------------------------------------------------------ */
@@ -157,11 +178,13 @@ void echo_settle(struct fs *fs)
 {
 	struct node *node;
 
-	while ((node = tree_next_unsettled(&fs->tree))) {
-		settle(fs, node);
-		node_put(&fs->tree, node);
-	}
-	dispatch(fs);
+	do {
+		while ((node = tree_next_unsettled(&fs->tree))) {
+			settle(fs, node);
+			node_put(&fs->tree, node);
+		}
+		dispatch(fs);	/* unsettles the nodes of jobs that are not wanted any more */
+	} while (!list_empty(&fs->tree.unsettled));
 }
 
 void echo_linger(struct fs *fs, struct node *dir)
@@ -177,7 +200,7 @@ static bool dir_is_busy(struct fs *fs, const struct job *job)
 	struct job *other;
 
 	list_for_each(other, &fs->echo.running, link)
-		if (other->dir == job->dir)
+		if (other->dir == job->dir && other->kind != JOB_FORGET)
 			return true;
 	return false;
 }
@@ -188,49 +211,66 @@ static bool still_wanted(const struct job *job)
 
 	switch (job->kind) {
 	case JOB_CREATE:
-		return node->present && !node->visible && node->parent;
+		return node->present && node->parent == job->dir &&
+		       node->visible == job->expired;
 	case JOB_REMOVE:
-		return node->visible && !node->present && !node->fresh && node->parent;
+		return job->expired || (node->visible && !node->present && !node->fresh &&
+					node->parent == job->dir);
 	case JOB_MODIFY:
 	case JOB_ATTRIB:
-		return node->visible && node->parent;
+		return node->visible && node->parent == job->dir;
 	default:
 		return true;
 	}
 }
 
 /* What the helper has to know, as it is now. */
-static bool prepare(struct job *job)
+static bool prepare(struct fs *fs, struct job *job)
 {
-	struct node *node = job->node;
+	const struct node *node = job->node;
 
-	if (job->kind != JOB_FORGET && node->parent != job->dir) {
-		return false;
-	} else if (job->kind != JOB_FORGET) {
+	if (node->parent == job->dir) {
 		free(job->name);
 		job->name = strdup(node->name);
 	}
+	job->given = uv_now(fs->loop);
 	job->path = node_path(job->dir);
 	job->mode = node->attr.mode;
 	job->rdev = node->attr.rdev;
-	job->ino = node->ino;
 	job->dir_ino = job->dir->ino;
-	if (S_ISLNK(node->attr.mode))
+	if (S_ISLNK(node->attr.mode) && node->content->len)
 		job->target = strndup((const char *)node->content->data, node->content->len);
-	return job->path && job->name && (!S_ISLNK(node->attr.mode) || job->target);
+	else
+		job->target = strdup("");
+	return job->path && job->name && job->target;
 }
 
-static struct helper *idle_helper(struct fs *fs)
+static struct helper *add_helper(struct fs *fs)
+{
+	struct echo *echo = &fs->echo;
+	struct helper *helper;
+
+	if (echo->n_helpers >= HELPERS_MAX)
+		return NULL;
+	helper = helper_new(fs, false);
+	if (helper)
+		echo->helpers[echo->n_helpers++] = helper;
+	return helper;
+}
+
+static struct helper *idle_helper(struct fs *fs, enum job_kind kind)
 {
 	struct echo *echo = &fs->echo;
 
+	if (kind == JOB_FORGET) {
+		if (!echo->notifier)
+			echo->notifier = helper_new(fs, true);
+		return echo->notifier && !echo->notifier->job ? echo->notifier : NULL;
+	}
 	for (unsigned i = 0; i < echo->n_helpers; i++)
 		if (!echo->helpers[i]->job)
 			return echo->helpers[i];
-	if (echo->n_helpers >= HELPERS)
-		return NULL;
-	echo->helpers[echo->n_helpers] = helper_new(fs);
-	return echo->helpers[echo->n_helpers] ? echo->helpers[echo->n_helpers++] : NULL;
+	return echo->n_helpers < HELPERS ? add_helper(fs) : NULL;
 }
 
 /* Gives jobs to idle helpers, in order within each directory. */
@@ -242,16 +282,16 @@ static void dispatch(struct fs *fs)
 	if (!fs->mount.mounted || fs->mount.ending)
 		return;
 	list_for_each_safe(job, tmp, &fs->echo.jobs, link) {
-		if (dir_is_busy(fs, job))
+		if (job->kind != JOB_FORGET && dir_is_busy(fs, job))
 			continue;
-		helper = idle_helper(fs);
-		if (!helper)
-			return;
-		if (!still_wanted(job) || !prepare(job)) {
+		if (!still_wanted(job)) {
 			tree_unsettle(&fs->tree, job->node);
 			job_free(fs, job);
 			continue;
 		}
+		helper = idle_helper(fs, job->kind);
+		if (!helper || !prepare(fs, job))
+			continue;
 		list_del(&job->link);
 		list_add_tail(&fs->echo.running, &job->link);
 		helper_give(helper, job);
@@ -266,70 +306,82 @@ static void finish(struct fs *fs, struct job *job)
 	bool change = job->kind == JOB_CREATE || job->kind == JOB_REMOVE;
 
 	if (job->result)
-		log_debug("an echo failed", LOG_STR("name", job->name), LOG_ERR(job->result));
+		log_debug("an echo failed", LOG_I64("kind", job->kind), LOG_STR("name", job->name),
+			  LOG_ERR(job->result));
+	else
+		fs->echo.shown++;
 	if (node->job == job)
 		node->job = NULL;
-	if (change && !job->expired && still_wanted(job))
+	if (change && job->expired && job->result)
+		queue_forget(fs, job->dir, node);
+	else if (change && !job->expired && still_wanted(job))
 		apply_silently(fs, node);
-	else if (!job->result)
-		fs->echo.shown++;
 	tree_unsettle(&fs->tree, node);
 	job_free(fs, job);
 }
 
-static void on_finished(uv_async_t *async)
+static void collect(struct fs *fs, struct helper *helper)
 {
-	struct fs *fs = async->data;
+	struct job *job = helper_collect(helper);
 
+	if (job)
+		finish(fs, job);
+}
+
+static void on_finished(uv_poll_t *poll, int status, int events)
+{
+	struct fs *fs = poll->data;
+	uint64_t count;
+
+	if (read(fs->echo.event, &count, sizeof(count)) < 0)
+		return;
 	fs_now(fs);
-	for (unsigned i = 0; i < fs->echo.n_helpers; i++) {
-		struct job *job = helper_collect(fs->echo.helpers[i]);
-
-		if (job)
-			finish(fs, job);
-	}
+	for (unsigned i = 0; i < fs->echo.n_helpers; i++)
+		collect(fs, fs->echo.helpers[i]);
+	if (fs->echo.notifier)
+		collect(fs, fs->echo.notifier);
 	if (!fs->mount.mounted)
 		echo_leave(fs);
 	echo_settle(fs);
 }
 
-/* The view of the mount is closed when no helper is at work in it. */
+static void free_helpers(struct echo *echo)
+{
+	for (unsigned i = 0; i < echo->n_helpers; i++)
+		helper_free(echo->helpers[i]);
+	echo->n_helpers = 0;
+	if (echo->notifier)
+		helper_free(echo->notifier);
+	echo->notifier = NULL;
+}
+
+/* The views of the mount go with the helpers, when none is at work. */
 void echo_leave(struct fs *fs)
 {
-	if (!list_empty(&fs->echo.running) || fs->echo.root < 0)
-		return;
-	close(fs->echo.root);
-	fs->echo.root = -1;
+	if (list_empty(&fs->echo.running))
+		free_helpers(&fs->echo);
 }
 
 /* --- time ------------------------------------------------------------------------- */
 
-/* A change that waited too long takes effect now. A helper that is stuck keeps its
- * job; another takes its place. */
-static void expire(struct fs *fs, struct job *job, bool running)
+/* A change that waited too long takes effect now; its echo follows when it can. */
+static void expire(struct fs *fs, struct job *job)
 {
-	struct node *node = job->node;
 	bool change = job->kind == JOB_CREATE || job->kind == JOB_REMOVE;
 
-	if (job->expired || uv_now(fs->loop) - job->since < ECHO_DEADLINE_MS)
-		return;
-	if (running && fs->echo.n_helpers < HELPERS_MAX) {
-		struct helper *more = helper_new(fs);
+	if (change && !job->expired && still_wanted(job) &&
+	    uv_now(fs->loop) - job->since >= ECHO_DEADLINE_MS)
+		job->expired = apply(fs, job->node);
+}
 
-		if (more)
-			fs->echo.helpers[fs->echo.n_helpers++] = more;
-	}
-	if (running)
-		job->expired = true;
-	if (!change)
+/* For a helper that is stuck there is another. */
+static void replace_stuck(struct fs *fs, struct job *job)
+{
+	if (job->stuck || job->kind == JOB_FORGET ||
+	    uv_now(fs->loop) - job->given < ECHO_DEADLINE_MS)
 		return;
-	if (node->job == job)
-		node->job = NULL;
-	if (still_wanted(job))
-		apply_silently(fs, node);
-	tree_unsettle(&fs->tree, node);
-	if (!running)
-		job_free(fs, job);
+	job->stuck = true;
+	add_helper(fs);
 }
 
 static void tick(uv_timer_t *timer)
@@ -337,13 +389,15 @@ static void tick(uv_timer_t *timer)
 	struct fs *fs = timer->data;
 	struct echo *echo = &fs->echo;
 	struct node *node, *next;
-	struct job *job, *tmp;
+	struct job *job;
 
 	fs_now(fs);
-	list_for_each_safe(job, tmp, &echo->jobs, link)
-		expire(fs, job, false);
-	list_for_each_safe(job, tmp, &echo->running, link)
-		expire(fs, job, true);
+	list_for_each(job, &echo->jobs, link)
+		expire(fs, job);
+	list_for_each(job, &echo->running, link) {
+		expire(fs, job);
+		replace_stuck(fs, job);
+	}
 	list_for_each_safe(node, next, &echo->lingering, lingering) {
 		if (node->linger_until > uv_now(fs->loop))
 			continue;
@@ -379,8 +433,8 @@ struct node *echo_claim(struct fs *fs, fuse_req_t req, enum job_kind kind,
 	struct helper *helper = helper_of(fs, req);
 	struct job *job = helper ? helper->job : NULL;
 
-	if (!job || job->kind != kind || job->expired || !still_wanted(job) ||
-	    job->node->parent != dir || strcmp(job->node->name, name))
+	if (!job || job->kind != kind || !still_wanted(job) || job->dir != dir ||
+	    strcmp(job->name, name))
 		return NULL;
 	return job->node;
 }
@@ -394,12 +448,15 @@ int echo_start(struct fs *fs)
 	list_init(&echo->jobs);
 	list_init(&echo->running);
 	list_init(&echo->lingering);
-	echo->root = -1;
+	echo->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (echo->event < 0)
+		return -errno;
+	uv_poll_init(fs->loop, &echo->finished, echo->event);
+	uv_timer_init(fs->loop, &echo->tick);
 	echo->finished.data = fs;
 	echo->tick.data = fs;
-	uv_timer_init(fs->loop, &echo->tick);
-	uv_timer_start(&echo->tick, tick, TICK_MS, TICK_MS);
-	return uv_async_init(fs->loop, &echo->finished, on_finished);
+	uv_poll_start(&echo->finished, UV_READABLE, on_finished);
+	return uv_timer_start(&echo->tick, tick, TICK_MS, TICK_MS);
 }
 
 void echo_stop(struct fs *fs)
@@ -408,11 +465,7 @@ void echo_stop(struct fs *fs)
 	struct node *node, *next;
 	struct job *job, *tmp;
 
-	for (unsigned i = 0; i < echo->n_helpers; i++)
-		helper_free(echo->helpers[i]);
-	echo->n_helpers = 0;
-	if (echo->root >= 0)
-		close(echo->root);
+	free_helpers(echo);
 	list_splice_tail(&echo->jobs, &echo->running);
 	list_for_each_safe(job, tmp, &echo->jobs, link)
 		job_free(fs, job);
@@ -422,4 +475,5 @@ void echo_stop(struct fs *fs)
 	}
 	uv_close((uv_handle_t *)&echo->finished, NULL);
 	uv_close((uv_handle_t *)&echo->tick, NULL);
+	close(echo->event);
 }

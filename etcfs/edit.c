@@ -243,6 +243,7 @@ static void commit_succeeded(struct commit *commit, int64_t revision)
 	struct content *sent = edit->sent ? edit->sent : node->content;
 	struct tree_put put = {
 		.key = commit->key, .value = content_slice(sent), .own = true,
+		.writer = node,
 		.version = {
 			.create_revision = edit->base ? node->key.create_revision : revision,
 			.mod_revision = revision,
@@ -254,18 +255,25 @@ static void commit_succeeded(struct commit *commit, int64_t revision)
 
 	if (!put.version.create_revision)
 		put.version.create_revision = revision;
-	edit->base = revision;
 	edit->taken = (struct edit_delta){ 0 };
-	content_put(node->committed);
-	/* NULL: the same as the content */
-	node->committed = edit->sent ? content_get(edit->sent) : NULL;
 	if (tree_put(&fs->tree, &put, &now))
 		return;
 	if (now != node) {
-		/* its place became a directory meanwhile */
+		/* its place became a directory, or it was moved with one, meanwhile: what
+		 * was written is in the cluster, but it is not this file's value */
+		if (node->committed) {
+			content_put(node->content);
+			node->content = content_get(node->committed);
+		}
+		edit->delta = (struct edit_delta){ 0 };
+		node->changed = true;
 		tree_forsake(&fs->tree, node);
 		return;
 	}
+	edit->base = revision;
+	content_put(node->committed);
+	/* NULL: the same as the content */
+	node->committed = edit->sent ? content_get(edit->sent) : NULL;
 	if (meta)
 		op_meta_done(&commit->op, node, &commit->attr, revision);
 }

@@ -55,11 +55,11 @@ struct echo {
 	struct list jobs;		/* struct job: waiting for a helper */
 	struct list running;		/* struct job: a helper has it */
 	struct list lingering;		/* struct node: not settled before linger_until */
-	struct helper *helpers[HELPERS_MAX];
+	struct helper *helpers[HELPERS_MAX], *notifier;
 	unsigned n_helpers;
-	uv_async_t finished;
+	int event;			/* an eventfd: helpers have finished */
+	uv_poll_t finished;
 	uv_timer_t tick;
-	int root;			/* the helpers' own view of the mount, -1: none yet */
 	uint64_t applied, shown, silent;	/* events; echoes done; changes without one */
 };
 
@@ -124,6 +124,7 @@ struct op {
 	struct asker asker;
 	struct fs *fs;
 	struct txn txn;
+	struct slice hold[2];		/* what happens below these waits for it, too */
 	/* @err negative errno, or 0 with a response. Frees the op with op_release(). */
 	void (*done)(struct op *op, int err, const Etcdserverpb__TxnResponse *response);
 };
@@ -133,7 +134,7 @@ void op_init(struct op *op, struct fs *fs, fuse_req_t req);
 int op_start(struct op *op,
 	     void (*done)(struct op *op, int err, const Etcdserverpb__TxnResponse *response));
 void op_release(struct op *op);
-/* True where a write of ours under way writes the key. */
+/* True where an event of the key has to wait for a write of ours. */
 bool ops_write(struct fs *fs, struct slice key);
 /* Adds to the txn: puts or deletes the sidecar of what is, or will be, at @place, as
  * @attr needs it. */

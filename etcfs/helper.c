@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <linux/mount.h>
 #include <linux/openat2.h>
 #include <signal.h>
@@ -13,14 +14,14 @@
  * The directory of the job, reached from the helpers' own view of the mount: nothing
  * that was mounted over a part of ours, and no symbolic link, leads elsewhere.
  */
-static int open_dir(struct fs *fs, const struct job *job)
+static int open_dir(const struct helper *helper, const struct job *job)
 {
 	struct open_how how = {
 		.flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
 		.resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV | RESOLVE_BENEATH,
 	};
 	const char *path = *job->path ? job->path : ".";
-	int fd = (int)syscall(SYS_openat2, fs->echo.root, path, &how, sizeof(how));
+	int fd = (int)syscall(SYS_openat2, helper->root, path, &how, sizeof(how));
 
 	return fd < 0 ? -errno : fd;
 }
@@ -72,63 +73,87 @@ static int modify(int dir, const struct job *job)
 	return err ? touch(dir, job->name) : 0;
 }
 
-static int do_job(struct fs *fs, const struct job *job)
+/* Has the kernel ask for the attributes again; with them go pages that are mapped. */
+static void renew(int dir, const char *name)
 {
-	struct fuse_session *session = fs->mount.session;
-	int dir, err = 0;
+	struct statx st;
 
-	if (job->kind == JOB_FORGET) {
-		fuse_lowlevel_notify_inval_entry(session, job->dir_ino, job->name,
-						 strlen(job->name));
-		fuse_lowlevel_notify_inval_inode(session, job->dir_ino, -1, 0);
-		return 0;
-	}
-	if (job->kind == JOB_MODIFY)
-		fuse_lowlevel_notify_inval_inode(session, job->ino, 0, 0);
-	else if (job->kind == JOB_ATTRIB)
-		fuse_lowlevel_notify_inval_inode(session, job->ino, -1, 0);
-	dir = open_dir(fs, job);
+	statx(dir, name, AT_STATX_FORCE_SYNC | AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &st);
+}
+
+static int echo(struct helper *helper, const struct job *job)
+{
+	int dir = open_dir(helper, job), err = 0;
+
 	if (dir < 0)
 		return dir;
-	if (job->kind == JOB_CREATE)
+	if (job->kind == JOB_CREATE) {
 		err = create(dir, job);
-	else if (job->kind == JOB_REMOVE)
-		err = unlinkat(dir, job->name, S_ISDIR(job->mode) ? AT_REMOVEDIR : 0) ?
-		      -errno : 0;
-	else if (job->kind == JOB_MODIFY)
-		err = modify(dir, job);
-	else
-		err = touch(dir, job->name);
+	} else if (job->kind == JOB_REMOVE) {
+		if (unlinkat(dir, job->name, S_ISDIR(job->mode) ? AT_REMOVEDIR : 0))
+			err = -errno;
+	} else {
+		renew(dir, job->name);
+		err = job->kind == JOB_MODIFY ? modify(dir, job) : touch(dir, job->name);
+	}
 	close(dir);
 	return err;
 }
 
-/* Before the first job: a view of the mount that is not in the way of unmounting it,
- * or else a directory of it, which is. */
-static void open_root(struct fs *fs)
+static int forget(const struct helper *helper, const struct job *job)
 {
-	static pthread_mutex_t once = PTHREAD_MUTEX_INITIALIZER;
-	int fd;
+	struct fuse_session *session = helper->fs->mount.session;
 
-	pthread_mutex_lock(&once);
-	if (fs->echo.root < 0) {
-		fd = (int)syscall(SYS_open_tree, AT_FDCWD, fs->mount.path,
-				  OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-		if (fd < 0)
-			fd = open(fs->mount.path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-		fs->echo.root = fd;
-	}
-	pthread_mutex_unlock(&once);
+	fuse_lowlevel_notify_inval_entry(session, job->dir_ino, job->name, strlen(job->name));
+	fuse_lowlevel_notify_inval_inode(session, job->dir_ino, -1, 0);
+	return 0;
+}
+
+/*
+ * A table of files of its own, with nothing in it but what it needs. Should the
+ * daemon be killed while the helper waits for an answer, nobody holds the connection
+ * to the kernel open any more: it is aborted, and the helper comes back and ends.
+ */
+static void leave_files(struct helper *helper)
+{
+	unsigned keep = (unsigned)helper->fs->echo.event;
+
+	syscall(SYS_close_range, keep + 1, ~0u, CLOSE_RANGE_UNSHARE);
+	if (keep)
+		syscall(SYS_close_range, 0, keep - 1, 0);
+}
+
+/* A view of the mount that is not in the way of unmounting it; where that is not
+ * permitted a directory of it, which is. */
+static void open_root(struct helper *helper)
+{
+	const char *path = helper->fs->mount.path;
+
+	helper->root = (int)syscall(SYS_open_tree, AT_FDCWD, path,
+				    OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	if (helper->root < 0)
+		helper->root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+static void finished(struct helper *helper)
+{
+	const uint64_t one = 1;
+	ssize_t n = write(helper->fs->echo.event, &one, sizeof(one));
+
+	BUG_ON(n != sizeof(one));
 }
 
 static void *run(void *arg)
 {
 	struct helper *helper = arg;
-	struct fs *fs = helper->fs;
 	struct job *job;
 	int result;
 
 	atomic_store(&helper->tid, (pid_t)syscall(SYS_gettid));
+	if (!helper->notifier) {
+		leave_files(helper);
+		open_root(helper);
+	}
 	pthread_mutex_lock(&helper->lock);
 	for (;;) {
 		while (!helper->stop && (!helper->job || helper->done))
@@ -137,18 +162,19 @@ static void *run(void *arg)
 			break;
 		job = helper->job;
 		pthread_mutex_unlock(&helper->lock);
-		open_root(fs);
-		result = do_job(fs, job);
+		result = helper->notifier ? forget(helper, job) : echo(helper, job);
 		pthread_mutex_lock(&helper->lock);
 		job->result = result;
 		helper->done = true;
-		uv_async_send(&fs->echo.finished);
+		finished(helper);
 	}
 	pthread_mutex_unlock(&helper->lock);
+	if (!helper->notifier)
+		close(helper->root);
 	return NULL;
 }
 
-struct helper *helper_new(struct fs *fs)
+struct helper *helper_new(struct fs *fs, bool notifier)
 {
 	struct helper *helper = calloc(1, sizeof(*helper));
 	sigset_t all, old;
@@ -157,6 +183,7 @@ struct helper *helper_new(struct fs *fs)
 	if (!helper)
 		return NULL;
 	helper->fs = fs;
+	helper->notifier = notifier;
 	pthread_mutex_init(&helper->lock, NULL);
 	pthread_cond_init(&helper->wake, NULL);
 	sigfillset(&all);

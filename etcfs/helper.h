@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Helpers: threads that make system calls on our own mount, and notify the kernel.
+ * Helpers: threads that make system calls on our own mount, or notify the kernel.
  * Both can block for as long as a local request in the same directory is unanswered,
  * which is why the loop does neither. A helper has one job at a time and touches
  * nothing but that job.
+ *
+ * One of them is the notifier, for JOB_FORGET alone. The others have no part in the
+ * daemon's open files.
  */
 #ifndef ETCFS_HELPER_H
 #define ETCFS_HELPER_H
@@ -16,14 +19,15 @@ struct job {
 	struct list link;		/* in echo.jobs or echo.running */
 	enum job_kind kind;
 	struct node *node, *dir;	/* the loop's alone */
-	uint64_t since;			/* uv_now() when it was queued */
-	bool expired;			/* applied without waiting for it */
+	uint64_t since, given;		/* uv_now() when it was queued, and given to a helper */
+	bool expired;			/* applied without waiting for it; still to be echoed */
+	bool stuck;			/* has taken long, and another helper was started */
 
 	/* what the helper needs, filled when it gets the job */
 	char *path, *name, *target;
 	mode_t mode;
 	dev_t rdev;
-	uint64_t ino, dir_ino;
+	uint64_t dir_ino;
 	int result;
 };
 
@@ -31,13 +35,15 @@ struct helper {
 	struct fs *fs;
 	pthread_t thread;
 	_Atomic pid_t tid;		/* 0 until it runs */
+	bool notifier;
+	int root;			/* its view of the mount */
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
 	struct job *job;		/* NULL: idle */
 	bool done, stop;
 };
 
-struct helper *helper_new(struct fs *fs);
+struct helper *helper_new(struct fs *fs, bool notifier);
 void helper_give(struct helper *helper, struct job *job);
 /* The job that it has finished, once. */
 struct job *helper_collect(struct helper *helper);

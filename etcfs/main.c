@@ -2,6 +2,7 @@
 /* Mount the keys of a cluster: connect, read, mount, serve, unmount. */
 #include <errno.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 
 #include "etcfs/etcfs_i.h"
 #include "etcfs/standalone.h"
@@ -201,6 +202,9 @@ int main(int argc, char **argv)
 		config_print_man();
 	} else {
 		log_set_level(level);
+		/* the kernel writes a core only when every thread has stopped, and a helper
+		 * that waits for us does not: a crash would hang the mount */
+		prctl(PR_SET_DUMPABLE, 0);
 		signal(SIGPIPE, SIG_IGN);
 		code = run(&config);
 	}

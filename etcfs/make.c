@@ -220,7 +220,8 @@ static bool echoed(struct fs *fs, fuse_req_t req, struct node *dir, const char *
 	if (!echo_is_helper(fs, req))
 		return false;
 	node = echo_claim(fs, req, JOB_CREATE, dir, name);
-	if (!node || !dir->visible || tree_find(&fs->tree, dir, name, TREE_VISIBLE)) {
+	if (!node || !dir->visible ||
+	    (!node->visible && tree_find(&fs->tree, dir, name, TREE_VISIBLE))) {
 		fuse_reply_err(req, ECANCELED);
 		return true;
 	}
@@ -301,6 +302,8 @@ static void create_here(fuse_req_t req, struct fs *fs, struct node *dir, const c
 	}
 	if (!err && node_is_dir(node))
 		err = -EISDIR;
+	else if (!err && !S_ISREG(node->attr.mode))
+		err = -ESTALE;		/* the kernel looks it up again */
 	if (!err && new) {
 		node->attr = attr_for(fs, req, dir, S_IFREG | (mode & 07777));
 		err = file_created(fs, node, fi->flags & O_TRUNC);

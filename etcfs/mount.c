@@ -240,10 +240,13 @@ static struct fuse_session *new_session(struct fs *fs)
 	char options[] = "fsname=etcfs,subtype=etcfs,default_permissions,allow_other";
 	char *argv[] = { (char *)"etcfs", (char *)"-o", options, NULL };
 	struct fuse_args args = FUSE_ARGS_INIT(3, argv);
+	struct fuse_session *session;
 
 	if (!fs->config->allow_other)
 		*strrchr(options, ',') = '\0';
-	return fuse_session_new(&args, &operations, sizeof(operations), fs);
+	session = fuse_session_new(&args, &operations, sizeof(operations), fs);
+	fuse_opt_free_args(&args);
+	return session;
 }
 
 int mount_start(struct fs *fs, const char *mountpoint, char *why, size_t why_size)

@@ -65,15 +65,19 @@ static void link_node(struct tree *tree, struct node *node, struct node *dir)
 	list_add_tail(&dir->children, &node->sibling);
 	table_add(&tree->by_name, &node->by_name, name_hash(dir, node->name));
 	node_get(node);
+	node_get(dir);
 }
 
 static void unlink_node(struct tree *tree, struct node *node)
 {
-	BUG_ON(!node->parent);
+	struct node *dir = node->parent;
+
+	BUG_ON(!dir);
 	list_del(&node->sibling);
 	table_del(&tree->by_name, &node->by_name);
 	node->parent = NULL;
 	node_put(tree, node);
+	node_put(tree, dir);
 }
 
 static void count_dir(struct node *node, int n)

@@ -156,9 +156,13 @@ bool ops_write(struct fs *fs, struct slice key)
 {
 	struct op *op;
 
-	list_for_each(op, &fs->ops, link)
+	list_for_each(op, &fs->ops, link) {
 		if (txn_writes(&op->txn, key))
 			return true;
+		for (size_t i = 0; i < ARRAY_SIZE(op->hold); i++)
+			if (op->hold[i].len && slice_has_prefix(key, op->hold[i]))
+				return true;
+	}
 	return false;
 }
 

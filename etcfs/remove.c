@@ -49,8 +49,10 @@ static void hide(struct fs *fs, struct node *node, fuse_req_t req)
 {
 	struct node *dir = node->parent;
 
-	node->unlinked = true;
-	edit_drop(fs, node);
+	if (!node->present) {
+		node->unlinked = true;
+		edit_drop(fs, node);
+	}
 	if (req && !node->present)
 		tree_hide(&fs->tree, node);
 	else
@@ -137,14 +139,15 @@ static void unlink_waited(struct asker *asker, int err)
 	echo_settle(fs);
 }
 
-static bool echoed(struct fs *fs, fuse_req_t req, struct node *dir, struct node *node,
-		   const char *name)
+/* A helper's: hides what it was sent to remove. False where it is no helper's. */
+static bool echoed(struct fs *fs, fuse_req_t req, struct node *dir, const char *name)
 {
-	struct node *child;
+	struct node *node, *child;
 
 	if (!echo_is_helper(fs, req))
 		return false;
-	if (!node || echo_claim(fs, req, JOB_REMOVE, dir, name) != node) {
+	node = dir ? echo_claim(fs, req, JOB_REMOVE, dir, name) : NULL;
+	if (!node) {
 		fuse_reply_err(req, ECANCELED);
 		return true;
 	}
@@ -154,7 +157,8 @@ static bool echoed(struct fs *fs, fuse_req_t req, struct node *dir, struct node 
 		fuse_reply_err(req, ENOTEMPTY);
 		return true;
 	}
-	tree_hide(&fs->tree, node);
+	if (node->visible)
+		tree_hide(&fs->tree, node);
 	fuse_reply_err(req, 0);
 	echo_settle(fs);
 	return true;
@@ -167,7 +171,7 @@ void fs_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	struct node *node = dir ? tree_find(&fs->tree, dir, name, TREE_VISIBLE) : NULL;
 	struct removal *removal;
 
-	if (echoed(fs, req, dir, node, name))
+	if (echoed(fs, req, dir, name))
 		return;
 	if (!node || node_is_dir(node)) {
 		fuse_reply_err(req, node ? EISDIR : ENOENT);
@@ -215,7 +219,7 @@ void fs_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 	struct removal *removal;
 	int err;
 
-	if (echoed(fs, req, dir, node, name))
+	if (echoed(fs, req, dir, name))
 		return;
 	err = !node ? -ENOENT : !node_is_dir(node) ? -ENOTDIR : !is_empty(node) ? -ENOTEMPTY : 0;
 	if (err) {

@@ -15,6 +15,8 @@
 
 struct moved {
 	struct node *node;
+	bool has_key;			/* not only a sidecar */
+	struct attr attr;		/* as its sidecar has it now */
 	struct slice key, meta_key;	/* the old ones, without the prefix; owned by the txn */
 };
 
@@ -112,10 +114,14 @@ static void add_move(struct rename *rename, struct moved *moved, const struct ba
 	if (!key.data)
 		return;
 	moved->key = after_lead(key, fs->prefix);
-	txn_require(txn, TXN_MOD, key, node->key.mod_revision);
-	txn_put(txn, moved_key(txn, bases, fs->prefix, moved->key),
-		is_dir ? slice_of(NULL, 0) : content_slice(content), node->key.lease);
-	txn_delete(txn, key, slice_of(NULL, 0));
+	moved->attr = node->attr;
+	moved->has_key = node->key.mod_revision;
+	if (moved->has_key) {
+		txn_require(txn, TXN_MOD, key, node->key.mod_revision);
+		txn_put(txn, moved_key(txn, bases, fs->prefix, moved->key),
+			is_dir ? slice_of(NULL, 0) : content_slice(content), node->key.lease);
+		txn_delete(txn, key, slice_of(NULL, 0));
+	}
 	if (!fs->tree.defaults.meta)
 		return;
 	meta = txn_own(txn, node_key(node, is_dir ? fs->lead_dir : fs->lead_file));
@@ -131,6 +137,15 @@ static void add_move(struct rename *rename, struct moved *moved, const struct ba
 	op_delete_meta(&rename->op, node);
 }
 
+/* A directory that is only implied has no key, but it can have a sidecar. */
+static bool has_keys(struct fs *fs, const struct node *node)
+{
+	char text[META_TEXT_MAX];
+
+	return node->present && (node->key.mod_revision ||
+				 meta_text(&node->attr, &fs->tree.defaults, text));
+}
+
 /* Every node with a key, in the subtree; the walk needs no stack but the tree. */
 static int collect(struct rename *rename)
 {
@@ -142,7 +157,7 @@ static int collect(struct rename *rename)
 	for (;;) {
 		if (node->edit && node->edit->running)
 			return -EBUSY;
-		if (node->present && node->key.mod_revision) {
+		if (has_keys(rename->op.fs, node)) {
 			if (rename->n_moved >= TXN_OPS_MAX / 2)
 				return -EXDEV;
 			rename->moved[rename->n_moved++].node = node_get(node);
@@ -192,6 +207,10 @@ static int fill(struct rename *rename)
 
 	if (err)
 		return err;
+	if (node_is_dir(rename->node)) {
+		rename->op.hold[0] = join(txn, fs->prefix, bases.from, slice_of(NULL, 0));
+		rename->op.hold[1] = join(txn, fs->prefix, bases.to, slice_of(NULL, 0));
+	}
 	for (size_t i = 0; i < rename->n_moved && !txn->failed; i++)
 		add_move(rename, &rename->moved[i], &bases);
 	require_target(rename);
@@ -220,11 +239,12 @@ static void remove_target(struct rename *rename, int64_t revision)
 	if (key.data)
 		tree_delete(&fs->tree, key, revision);
 	free((void *)key.data);
+	if (over->present)
+		return;
 	over->fresh = false;
 	over->unlinked = true;
 	edit_drop(fs, over);
-	if (!over->present)
-		tree_hide(&fs->tree, over);
+	tree_hide(&fs->tree, over);
 }
 
 /* The nodes are at their new places: their keys are new, and so are their sidecars. */
@@ -236,14 +256,17 @@ static void renew(struct rename *rename, int64_t revision)
 		struct moved *moved = &rename->moved[i];
 		struct node *node = moved->node;
 
-		node->key = (struct version){ revision, revision, 1, node->key.lease };
+		if (moved->has_key) {
+			node->key = (struct version){ revision, revision, 1, node->key.lease };
+			sync_deleted(fs, moved->key, revision);
+		}
+		node->attr = moved->attr;
 		node->attr.ctime = fs->tree.now;
 		if (node->edit)
 			node->edit->base = revision;
-		sync_deleted(fs, moved->key, revision);
 		if (!moved->meta_key.data)
 			continue;
-		op_meta_done(&rename->op, node, &node->attr, revision);
+		op_meta_done(&rename->op, node, &moved->attr, revision);
 		op_meta_deleted(&rename->op, moved->meta_key, revision);
 	}
 }
@@ -267,6 +290,11 @@ static void on_renamed(struct op *op, int err, const Etcdserverpb__TxnResponse *
 	}
 	revision = response->header->revision;
 	remove_target(rename, revision);
+	/* something was made there meanwhile: the tree follows the events here, too */
+	if (tree_find(&fs->tree, rename->new_dir, rename->new_name, TREE_PRESENT)) {
+		finish(rename, -ESTALE);
+		return;
+	}
 	err = tree_move(&fs->tree, rename->node, rename->new_dir, rename->new_name);
 	if (!err) {
 		renew(rename, revision);
@@ -279,8 +307,17 @@ static void on_renamed(struct op *op, int err, const Etcdserverpb__TxnResponse *
 
 static void rename_send(struct rename *rename)
 {
-	struct node *node = rename->node;
+	struct node *node = rename->node, *hidden;
+	struct fs *fs = rename->op.fs;
 	int err = 0;
+
+	/* made elsewhere and not shown yet: the kernel looks again, and finds it */
+	hidden = tree_find(&fs->tree, rename->new_dir, rename->new_name, TREE_PRESENT);
+	if (hidden && !hidden->visible && rename->new_dir->visible && !rename->over) {
+		tree_show(&fs->tree, hidden);
+		finish(rename, -ESTALE);
+		return;
+	}
 
 	if (!node->parent || !node->visible || (rename->over && !rename->over->parent))
 		err = -ENOENT;

@@ -93,7 +93,7 @@ static struct node *make_file(struct tree *tree, struct node *dir, const char *n
 		node = node_new(tree, dir, name, type);
 	if (!node)
 		return NULL;
-	node->fresh = false;
+	node->fresh = node->unlinked = false;
 	set_present(tree, node, true);
 	return node;
 }
@@ -125,6 +125,7 @@ static int plant(struct tree *tree, struct uprooted *up, struct node *dir, const
 		node->attr = up->attr;
 		node->attr.mode = type | (up->attr.mode & 07777);
 		set_content(node, up->content);
+		tree_refresh(tree, node);
 		node->generation = up->generation;
 		node->changed = true;
 	}
@@ -150,6 +151,7 @@ static int make_dir(struct tree *tree, struct node *parent, const char *name, st
 		return -ENOMEM;
 	}
 	*out = dir;
+	tree_refresh(tree, dir);
 	return file ? plant(tree, &up, dir, NAME_VALUE, up.attr.mode & S_IFMT) : 0;
 }
 
@@ -397,7 +399,7 @@ static void put_file(struct tree *tree, struct node *node, const struct tree_put
 	if (older)
 		return;
 	node->key = put->version;
-	if (same || (put->own && node->visible))
+	if (same || node == put->writer)
 		return;
 	set_content(node, content);
 	if (!put->own) {
@@ -417,8 +419,10 @@ static int put_value(struct tree *tree, const struct tree_put *put, struct node 
 	struct content *content;
 	struct node *node = tree_find(tree, dir, name, TREE_PRESENT);
 
-	if (!strcmp(name, NAME_EMPTY) && dir->key.mod_revision < put->version.mod_revision)
+	if (!strcmp(name, NAME_EMPTY) && dir->key.mod_revision < put->version.mod_revision) {
 		dir->key = (struct version){ 0 };
+		tree_refresh(tree, dir);
+	}
 	if (node && node_is_dir(node)) {
 		dir = node;
 		name = NAME_VALUE;
@@ -487,8 +491,11 @@ void tree_delete(struct tree *tree, struct slice key, int64_t revision)
 		dir = node->parent;
 		set_present(tree, node, false);
 	}
-	if (!strcmp(last, NAME_EMPTY) && dir->key.mod_revision <= revision)
+	if (!strcmp(last, NAME_EMPTY) && dir->key.mod_revision &&
+	    dir->key.mod_revision <= revision) {
 		dir->key = (struct version){ 0 };
+		tree_refresh(tree, dir);
+	}
 	tree_check_dir(tree, dir);
 }
 

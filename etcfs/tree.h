@@ -98,8 +98,8 @@ void tree_release(struct tree *tree);
 struct tree_put {
 	struct slice key, value;
 	struct version version;
-	bool own;	/* made here: where the node is visible already, its
-			   content and its times are what they are to be */
+	bool own;			/* made here: the times are what they are to be */
+	const struct node *writer;	/* made by this node: its content is, too */
 };
 
 /* @out, which may be NULL, is the node of the file, the directory of the marker, or

@@ -220,6 +220,22 @@ struct key *index_find(const struct index *index, struct slice name)
 	return seek_blindly(index, name, &path);
 }
 
+/*
+ * Whether a blind search for @name, which is not there, went the right way all the
+ * same: it did where @name begins with the prefix of every node on it, which the
+ * first key of the leaf has too.
+ */
+static bool path_matches(const struct index_path *path, struct slice name)
+{
+	const struct node *leaf = path->node[0];
+	size_t shared = leaf->n ? common_prefix(name, key_slice(leaf->key[0])) : 0;
+
+	for (unsigned int l = 1; l < path->depth; l++)
+		if (path->node[l]->skip > shared)
+			return false;
+	return true;
+}
+
 struct key *index_seek(const struct index *index, struct slice name, struct index_path *path)
 {
 	struct key *key = seek_blindly(index, name, path);
@@ -227,6 +243,8 @@ struct key *index_seek(const struct index *index, struct slice name, struct inde
 
 	if (key)
 		return key;
+	if (path_matches(path, name))
+		node = path->node[0];
 	for (; node->level; node = inner_of(node)->child[path->at[node->level]]) {
 		path->node[node->level] = node;
 		path->at[node->level] = inner_child(node, name);

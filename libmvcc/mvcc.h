@@ -74,7 +74,8 @@ struct mvcc_fetched {
 /*
  * The values that one read wants and does not find in memory. The read adds to it
  * and gives MVCC_COLD; mvcc_backend_fetch() fills it; the read, called again with
- * the same fetch, uses it. Belongs to the caller; holds references.
+ * the same fetch, uses it. Belongs to the caller; holds references. A fetch is for
+ * one read: release it before the next one.
  */
 struct mvcc_fetch {
 	struct mvcc_fetched *items;
@@ -125,10 +126,12 @@ int mvcc_backend_size(struct mvcc_backend *backend, struct mvcc_backend_size *ou
 struct mvcc_args {
 	size_t cache_bytes;	/* of current values kept in memory beyond those not yet
 				   stored; 0 means 64 MiB */
-	size_t ring_events;	/* recent events kept for watchers; 0 means 65536 */
+	size_t ring_events;	/* recent events kept for watchers, and no more than a quarter
+				   of cache_bytes of them; 0 means 65536 */
 };
 
-/* Builds the index from what @backend holds. Runs before the threads part: it
+/* Builds the index from what @backend holds. A compaction that was under way goes on:
+ * mvcc_compact_step() has something to do. Runs before the threads part: it
  * reads the backend on the calling thread. @backend must outlive the store. */
 int mvcc_open(struct mvcc_backend *backend, const struct mvcc_args *args,
 	      struct mvcc **out, char *why, size_t why_size);
@@ -270,7 +273,8 @@ void mvcc_events_release(struct mvcc_events *events);
 int mvcc_watch(struct mvcc *store, const struct mvcc_watch_args *args, struct mvcc_watcher **out);
 void mvcc_unwatch(struct mvcc *store, struct mvcc_watcher *watcher);
 void *mvcc_watcher_owner(const struct mvcc_watcher *watcher);
-/* Nothing is waiting for it: it has seen everything up to the current revision. */
+/* Nothing is waiting for it: it has seen everything up to the current revision. Not
+ * true yet of one that begins at a revision to come: it may claim no progress. */
 bool mvcc_watcher_synced(const struct mvcc *store, const struct mvcc_watcher *watcher);
 
 /* Takes the next watcher off the ready list; NULL at its end. Who takes one must
@@ -281,6 +285,8 @@ struct mvcc_watcher *mvcc_watch_ready(struct mvcc *store);
  * The next events, whole revisions only, about @max of them (one revision may
  * exceed it). 0: events, none when it is synced (it becomes ready again by itself);
  * MVCC_COLD; MVCC_COMPACTED: its next revision is compacted, nothing more will come.
+ * A watcher that had caught up is not cut off by a compaction while the ring still
+ * has what it waits for. prev is missing where the revision before is compacted.
  */
 int mvcc_watch_next(struct mvcc *store, struct mvcc_watcher *watcher, size_t max,
 		    struct mvcc_fetch *fetch, struct mvcc_events *out);

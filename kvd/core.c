@@ -27,21 +27,36 @@ void core_applied_in(const struct mvcc *store, uint64_t *index, uint64_t *term)
 	*term = s.len == 16 ? get_be64(s.data + 8) : 0;
 }
 
-static int copy_ids(const uint64_t *from, size_t n, uint64_t **out)
+static int copy_ids(const uint64_t *from, size_t n, uint64_t **out, size_t *n_out)
 {
 	*out = calloc(n + 1, sizeof(**out));
 	if (!*out)
 		return -ENOMEM;
 	if (n)
 		memcpy(*out, from, n * sizeof(**out));
+	*n_out = n;
 	return 0;
+}
+
+static int copy_conf(const Raftpb__ConfState *from, struct raft_conf_state *to)
+{
+	int err;
+
+	to->auto_leave = from->auto_leave;
+	if ((err = copy_ids(from->voters, from->n_voters, &to->voters, &to->n_voters)) ||
+	    (err = copy_ids(from->learners, from->n_learners, &to->learners,
+			    &to->n_learners)) ||
+	    (err = copy_ids(from->voters_outgoing, from->n_voters_outgoing,
+			    &to->voters_outgoing, &to->n_voters_outgoing)))
+		return err;
+	return copy_ids(from->learners_next, from->n_learners_next, &to->learners_next,
+			&to->n_learners_next);
 }
 
 /* The configuration as of the applied index: a record of the store. */
 static int load_conf(const struct mvcc *store, struct raft_conf_state *conf)
 {
 	struct slice s = mvcc_record_get(store, BUCKET_META, SLICE_LIT("conf"));
-	Raftpb__ConfState *record;
 	ProtobufCMessage *message;
 	struct pb_arena arena;
 	int err;
@@ -50,14 +65,8 @@ static int load_conf(const struct mvcc *store, struct raft_conf_state *conf)
 		return 0;
 	pb_arena_init(&arena);
 	err = pb_unpack(&raftpb__conf_state__descriptor, s, &arena, &message);
-	if (!err) {
-		record = (Raftpb__ConfState *)message;
-		err = copy_ids(record->voters, record->n_voters, &conf->voters);
-		conf->n_voters = err ? 0 : record->n_voters;
-		if (!err)
-			err = copy_ids(record->learners, record->n_learners, &conf->learners);
-		conf->n_learners = err ? 0 : record->n_learners;
-	}
+	if (!err)
+		err = copy_conf((Raftpb__ConfState *)message, conf);
 	pb_arena_release(&arena);
 	return err > 0 ? -EBADMSG : err;
 }
@@ -107,6 +116,8 @@ int core_open(const struct core_config *config, struct mvcc *store, struct core 
 	core->stored = core->synced = core->reported = core->applied;
 	core->stored_term = core->applied_term;
 	core->next_id = hash_u64(config->seed) | 1;
+	/* a late answer to an attempt of an earlier life must not confirm one of this */
+	core->read_seq = hash_u64(config->seed + 1) >> 1;
 	raft_update_init(&core->update);
 	list_init(&core->proposals);
 	list_init(&core->proposed);

@@ -94,6 +94,12 @@ static int put_conf(struct core *core)
 	record.n_voters = conf.n_voters;
 	record.learners = conf.learners;
 	record.n_learners = conf.n_learners;
+	record.voters_outgoing = conf.voters_outgoing;
+	record.n_voters_outgoing = conf.n_voters_outgoing;
+	record.learners_next = conf.learners_next;
+	record.n_learners_next = conf.n_learners_next;
+	record.has_auto_leave = true;
+	record.auto_leave = conf.auto_leave;
 	b = pb_pack_blob(&record.base);
 	raft_conf_state_release(&conf);
 	err = b ? mvcc_record_put(core->state.store, BUCKET_META, SLICE_LIT("conf"),

@@ -404,9 +404,12 @@ static const char *bdb_why(const struct mvcc_backend *backend)
 
 /* --- opening -------------------------------------------------------------- */
 
-/* Log files are log.0000000001 and so on. */
+/* Log files are log.0000000001 and so on; files are born under names in __db, where the
+ * end of the process at the wrong moment leaves them. */
 static bool is_ours(const char *name)
 {
+	if (!strncmp(name, "__db.", 5))
+		return true;
 	for (size_t i = 0; i < ARRAY_SIZE(our_files); i++)
 		if (!strcmp(name, our_files[i]))
 			return true;

@@ -84,6 +84,18 @@ static void refuses_what_is_not_its_own(void **state)
 	expect_refusal("/nonexistent/store", -ENOENT, "No such file");
 }
 
+/* What Berkeley DB leaves behind when it is killed while it creates a file. */
+static void takes_leftovers_for_its_own(void **state)
+{
+	struct rig rig = { .bdb = true };
+
+	dir_new(rig.dir, sizeof(rig.dir));
+	file_make(rig.dir, "__db.00000001.5f2d");
+	rig_open_backend(&rig);
+	rig_open_store(&rig);
+	rig_close(&rig);
+}
+
 static void refuses_a_second_process(void **state)
 {
 	const struct mvcc_args args = { 0 };
@@ -515,6 +527,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		SILENT(refuses_what_is_not_its_own),
+		SILENT(takes_leftovers_for_its_own),
 		SILENT(refuses_a_second_process),
 		SILENT(refuses_a_newer_format),
 		SILENT(refuses_data_without_a_format),

@@ -153,6 +153,7 @@ launch() {
 	shift
 	server_flags
 	LOG=${LOG_FILE:-$DIR.log}
+	: >"$LOG"
 	"$program" "${FLAGS[@]}" "$@" >"$LOG" 2>&1 &
 	SERVER=$!
 	PIDS+=("$SERVER")

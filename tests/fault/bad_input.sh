@@ -186,7 +186,7 @@ damaged_log() {
 # --- a full disk --------------------------------------------------------------
 
 full_disk() {
-	local acked=() lost=0 i status
+	local acked=() lost='' i status have
 	mkdir "$TMP/disk"
 	if ! mount -t tmpfs -o size=100m none "$TMP/disk" 2>/dev/null; then
 		skip 'a full disk' 'no right to mount'
@@ -217,9 +217,10 @@ full_disk() {
 	launch "$KVD"
 	until_true 20 is_ready
 	for i in "${acked[@]}"; do
-		[[ $(ask get "$i") == *'(300000 bytes)'* ]] || lost=$((lost + 1))
+		have=$(ask get "$i")
+		[[ $have == *'(300000 bytes)'* ]] || lost+="$i: $(last "$have")"$'\n'
 	done
-	same "with room again: ${#acked[@]} acknowledged puts are there" 0 "$lost"
+	same "with room again: ${#acked[@]} acknowledged puts are there" '' "$lost"
 	same 'and puts work' OK "$(last "$(ask put after 1)")"
 	stop "$SERVER"
 }

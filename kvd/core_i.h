@@ -57,6 +57,8 @@ struct core {
 
 	/* going out */
 	struct list appends;
+	struct raft_hard_state hard_state;	/* the newest; in the log unless due */
+	bool hard_state_due;
 	struct list fetches;
 	bool batch_out;
 	uint64_t batch_since;		/* when the oldest unstored change was made; 0 none */

@@ -10,22 +10,37 @@
 
 /* --- the log -------------------------------------------------------------- */
 
-/* Makes an append of the entries and hard state in core->update. */
+/* Gives @append the newest hard state that the log does not have. */
+static void take_hard_state(struct core *core, struct core_append *append)
+{
+	append->hard_state = core->hard_state;
+	append->has_hard_state = core->hard_state_due;
+	core->hard_state_due = false;
+}
+
+/*
+ * Makes an append of the entries and hard state in core->update. A commit index that
+ * moved, and nothing else, is not worth a write of its own: it is known again after a
+ * restart, and goes with the next append.
+ */
 int core_queue_append(struct core *core)
 {
 	struct raft_update *up = &core->update;
 	struct core_append *append;
 
-	if (!up->n_entries && !up->hard_state_changed)
+	if (up->hard_state_changed) {
+		core->hard_state = up->hard_state;
+		core->hard_state_due = true;
+	}
+	if (!up->n_entries && !up->must_sync)
 		return 0;
 	append = calloc(1, sizeof(*append));
 	if (!append)
 		return -ENOMEM;
 	append->entries = up->entries;
 	append->n_entries = up->n_entries;
-	append->hard_state = up->hard_state;
-	append->has_hard_state = up->hard_state_changed;
 	append->sync = up->must_sync;
+	take_hard_state(core, append);
 	up->entries = NULL;
 	up->n_entries = up->cap_entries = 0;
 	list_add_tail(&core->appends, &append->node);
@@ -156,6 +171,7 @@ static void release_log(struct core *core)
 		free(append);
 		return;
 	}
+	take_hard_state(core, append);
 	append->snapshot.index = core->synced;
 	append->snapshot.term = core->stored_term;
 	append->release_index = keep;

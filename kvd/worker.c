@@ -21,7 +21,9 @@ static void *worker_main(void *arg)
 		w->run(w, &jobs);
 		pthread_mutex_lock(&w->lock);
 		list_splice_tail(&w->out, &jobs);
+		pthread_mutex_unlock(&w->lock);
 		uv_async_send(&w->async);
+		pthread_mutex_lock(&w->lock);
 	}
 	pthread_mutex_unlock(&w->lock);
 	return NULL;
@@ -67,8 +69,9 @@ void worker_submit(struct worker *worker, struct list *job)
 {
 	pthread_mutex_lock(&worker->lock);
 	list_add_tail(&worker->in, job);
-	pthread_cond_signal(&worker->wake);
 	pthread_mutex_unlock(&worker->lock);
+	/* after the unlock, or the thread would wake only to wait for it */
+	pthread_cond_signal(&worker->wake);
 }
 
 void worker_stop(struct worker *worker)

@@ -6,6 +6,7 @@
 #define MINUTE 60000000000ull
 #define HOUR (60 * MINUTE)
 #define NOTES_PER_PERIOD 10
+#define NOTES_WANTED_MAX (COMPACTOR_NOTES_MAX - 1)
 
 void compactor_init(struct compactor *c, bool by_revision, int64_t retention, uint64_t now)
 {
@@ -17,6 +18,16 @@ void compactor_init(struct compactor *c, bool by_revision, int64_t retention, ui
 static uint64_t period(const struct compactor *c)
 {
 	return c->by_revision ? 5 * MINUTE : MIN((uint64_t)c->retention, HOUR);
+}
+
+/* How often it notes the revision: seldom enough for the notes of a whole retention to
+ * fit, so that a very long one is not cut short. */
+static uint64_t note_every(const struct compactor *c)
+{
+	uint64_t usual = period(c) / NOTES_PER_PERIOD;
+	uint64_t least = (uint64_t)c->retention / NOTES_WANTED_MAX + 1;
+
+	return MAX(usual, least);
 }
 
 static void note(struct compactor *c, int64_t revision)
@@ -31,8 +42,8 @@ static void note(struct compactor *c, int64_t revision)
 /* The revision that was current a retention ago; 0: it is not that long yet. */
 static int64_t noted(struct compactor *c)
 {
-	size_t want = (size_t)MIN((uint64_t)c->retention / (period(c) / NOTES_PER_PERIOD),
-				  (uint64_t)COMPACTOR_NOTES_MAX - 1);
+	uint64_t every = note_every(c);
+	size_t want = (size_t)(((uint64_t)c->retention + every - 1) / every);
 	int64_t revision = 0;
 
 	while (c->n > want) {
@@ -51,7 +62,7 @@ int64_t compactor_due(struct compactor *c, uint64_t now, int64_t revision)
 		return 0;
 	if (!c->by_revision && now >= c->next_note) {
 		note(c, revision);
-		c->next_note = now + period(c) / NOTES_PER_PERIOD;
+		c->next_note += note_every(c);
 	}
 	if (now < c->last + period(c))
 		return 0;

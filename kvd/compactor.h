@@ -4,7 +4,8 @@
  *
  * Periodic: with a retention of up to an hour every retention, with a longer one
  * every hour, the history older than the retention goes; what revision that was is
- * noted ten times a period. Revision: every five minutes, all but the last so many
+ * noted ten times a period, or less often where the notes of
+ * a retention would not fit. Revision: every five minutes, all but the last so many
  * revisions.
  *
  * Pure: the time comes in, the revision to compact goes out.

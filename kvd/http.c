@@ -30,30 +30,47 @@ static void answer_text(struct http_response *out, int status, const char *text)
 	chain_append(&out->body, slice_str(text));
 }
 
+static bool asks(const struct http_request *r, const char *want)
+{
+	return r->query.len && memmem(r->query.data, r->query.len, want, strlen(want));
+}
+
 static bool excluded(const struct http_request *r, const char *alarm)
 {
 	char want[64];
-	int n = snprintf(want, sizeof(want), "exclude=%s", alarm);
 
-	return r->query.len && memmem(r->query.data, r->query.len, want, (size_t)n);
+	snprintf(want, sizeof(want), "exclude=%s", alarm);
+	return asks(r, want);
+}
+
+static const char *not_serving(const struct server *s, bool serializable)
+{
+	struct core_status status;
+
+	core_status(s->core, &status);
+	if (!serializable && !status.raft.leader)
+		return "RAFT NO LEADER";
+	return s->ready && !s->stopping ? "" : "NOT READY";
 }
 
 /* Why this member is not healthy; "": it is. */
 static const char *unhealthy(const struct server *s, const struct http_request *r)
 {
 	const struct state *state = core_state(s->core);
-	struct core_status status;
 
-	core_status(s->core, &status);
 	if (state_alarm_set(state, ETCDSERVERPB__ALARM_TYPE__NOSPACE) && !excluded(r, "NOSPACE"))
 		return "ALARM NOSPACE";
 	if (state_alarm_set(state, ETCDSERVERPB__ALARM_TYPE__CORRUPT) && !excluded(r, "CORRUPT"))
 		return "ALARM CORRUPT";
-	if (!status.raft.leader)
-		return "RAFT NO LEADER";
-	if (!s->ready || s->stopping)
-		return "NOT READY";
-	return "";
+	return not_serving(s, asks(r, "serializable=true"));
+}
+
+/* Why it should get no requests: a member that is full still reads and deletes. */
+static const char *unready(const struct server *s)
+{
+	if (state_alarm_set(core_state(s->core), ETCDSERVERPB__ALARM_TYPE__CORRUPT))
+		return "ALARM CORRUPT";
+	return not_serving(s, false);
 }
 
 static void health(const struct server *s, const struct http_request *r, struct http_response *out)
@@ -65,9 +82,9 @@ static void health(const struct server *s, const struct http_request *r, struct 
 			      "reason", reason));
 }
 
-static void ready(const struct server *s, const struct http_request *r, struct http_response *out)
+static void ready(const struct server *s, struct http_response *out)
 {
-	const char *reason = unhealthy(s, r);
+	const char *reason = unready(s);
 	char text[128];
 
 	if (!*reason) {
@@ -97,7 +114,7 @@ void http_clients(void *user, const struct http_request *r, struct http_response
 	else if (is_path(r, "/livez"))
 		answer_text(out, 200, "ok\n");
 	else if (is_path(r, "/readyz"))
-		ready(s, r, out);
+		ready(s, out);
 	else if (is_path(r, "/metrics")) {
 		out->status = 200;
 		out->content_type = "text/plain; version=0.0.4; charset=utf-8";

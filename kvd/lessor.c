@@ -239,6 +239,9 @@ int64_t lease_remaining(const struct lease *lease, uint64_t now)
 {
 	if (lease->expiry == LEASE_FOREVER)
 		return INT64_MAX;
+	/* the expiry of one that is being revoked is when to try again */
+	if (lease->revoking)
+		return 0;
 	return lease->expiry > now ? (int64_t)((lease->expiry - now) / NSEC) : 0;
 }
 

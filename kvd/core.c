@@ -481,6 +481,11 @@ int core_turn(struct core *core, uint64_t now)
 	return 0;
 }
 
+void core_wind_down(struct core *core)
+{
+	core->compacting = false;
+}
+
 bool core_busy(const struct core *core)
 {
 	return core->compacting ||

@@ -85,6 +85,9 @@ void core_submit_fetch(struct core *core, struct fetch_job *job);
 /* One tick of raft's clock. */
 int core_tick(struct core *core, uint64_t now);
 int core_turn(struct core *core, uint64_t now);
+/* The member stops: what can go on after the next start, the freeing of compacted
+ * history, is left for then. */
+void core_wind_down(struct core *core);
 /* There is more to do without waiting for anything. */
 bool core_busy(const struct core *core);
 

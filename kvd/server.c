@@ -345,6 +345,7 @@ static void settle(struct server *s)
 	uint64_t now;
 	int err;
 
+	core_wind_down(s->core);
 	do {
 		now = uv_hrtime();
 		err = core_turn(s->core, now);

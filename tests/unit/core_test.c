@@ -446,6 +446,44 @@ static void test_compaction(void **state)
 	assert_int_equal(mvcc_compact_revision(rig->store), 40);
 }
 
+static int64_t revisions(const struct rig *rig)
+{
+	struct mvcc_stats stats;
+
+	mvcc_stats(rig->store, &stats);
+	return stats.revisions;
+}
+
+/* A member that stops does not wait for history to be freed; the next start does that. */
+static void test_compaction_goes_on_after_a_restart(void **state)
+{
+	Etcdserverpb__CompactionRequest c = ETCDSERVERPB__COMPACTION_REQUEST__INIT;
+	struct rig *rig = *state;
+	struct core_append *a;
+	char key[16];
+
+	for (int i = 0; i < 6000; i++) {
+		snprintf(key, sizeof(key), "k%04d", i % 3000);
+		core_submit(rig->core, make_put(rig, key, "v", 0, false));
+	}
+	settle(rig);
+	c.revision = mvcc_revision(rig->store);
+	core_submit(rig->core, make(rig, REQUEST_COMPACT, &c.base));
+	assert_int_equal(core_turn(rig->core, rig->now), 0);
+	a = core_take_append(rig->core);
+	append(rig, a);
+	assert_int_equal(core_turn(rig->core, rig->now), 0);
+	assert_true(core_busy(rig->core));
+	core_wind_down(rig->core);
+	assert_false(core_busy(rig->core));
+	pass(rig, SECOND);
+	assert_true(revisions(rig) > 3000);
+	close_core(rig);
+	open_core(rig);
+	settle(rig);
+	assert_int_equal(revisions(rig), 3000);
+}
+
 static void test_alarm_refuses_what_adds(void **state)
 {
 	Etcdserverpb__AlarmRequest a = ETCDSERVERPB__ALARM_REQUEST__INIT;
@@ -605,6 +643,7 @@ int main(void)
 		TEST(renewed_lease_lives_on),
 		TEST(restart_keeps_all),
 		TEST(compaction),
+		TEST(compaction_goes_on_after_a_restart),
 		TEST(alarm_refuses_what_adds),
 		TEST(corrupt_refuses_writes_alone),
 		TEST(txn_overlaps),

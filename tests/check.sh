@@ -67,6 +67,9 @@ suite() {
 	status=$?
 	count "$log" "$status"
 	passed=$((passed + good)) failed=$((failed + bad)) skipped=$((skipped + left))
+	if ((left)) && ! grep -q '# SKIP ' "$log"; then
+		echo "# SKIP by $name" >>"$log"
+	fi
 	if ((bad == 0)); then
 		printf '  %-4s %-32s %6d passed%s  %d s\n' ok "$name" "$good" \
 			"$( ((left)) && echo ", $left skipped")" $((SECONDS - start))

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Open files. A reader that reads on where it stopped keeps the content it began
- * with, so that a file is never seen half old and half new; one that seeks reads what
- * is there now. Writing changes the content in memory (edit.c).
+ * with, so that a file is never seen half old and half new; one that seeks, or begins
+ * again, reads what is there now. Writing changes the content in memory (edit.c).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -172,7 +172,7 @@ void fs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
 	struct content *content;
 	size_t n = 0;
 
-	if (off != handle->next)
+	if (!off || off != handle->next)
 		look_at(handle, handle->node->content);
 	content = handle->content;
 	if ((size_t)off < content->len)

@@ -15,7 +15,7 @@
 
 struct moved {
 	struct node *node;
-	bool has_key;			/* not only a sidecar */
+	int64_t revision;		/* of its key, as sent; 0: it has only a sidecar */
 	struct attr attr;		/* as its sidecar has it now */
 	struct slice key, meta_key;	/* the old ones, without the prefix; owned by the txn */
 };
@@ -115,13 +115,15 @@ static void add_move(struct rename *rename, struct moved *moved, const struct ba
 		return;
 	moved->key = after_lead(key, fs->prefix);
 	moved->attr = node->attr;
-	moved->has_key = node->key.mod_revision;
-	if (moved->has_key) {
-		txn_require(txn, TXN_MOD, key, node->key.mod_revision);
-		txn_put(txn, moved_key(txn, bases, fs->prefix, moved->key),
-			is_dir ? slice_of(NULL, 0) : content_slice(content), node->key.lease);
+	moved->revision = node->key.mod_revision;
+	if (moved->revision) {
+		txn_require(txn, TXN_MOD, key, moved->revision);
 		txn_delete(txn, key, slice_of(NULL, 0));
 	}
+	/* a directory that replaces another has a marker, as that one may have had */
+	if (moved->revision || node == rename->node)
+		txn_put(txn, moved_key(txn, bases, fs->prefix, moved->key),
+			is_dir ? slice_of(NULL, 0) : content_slice(content), node->key.lease);
 	if (!fs->tree.defaults.meta)
 		return;
 	meta = txn_own(txn, node_key(node, is_dir ? fs->lead_dir : fs->lead_file));
@@ -157,7 +159,7 @@ static int collect(struct rename *rename)
 	for (;;) {
 		if (node->edit && node->edit->running)
 			return -EBUSY;
-		if (has_keys(rename->op.fs, node)) {
+		if (node == rename->node || has_keys(rename->op.fs, node)) {
 			if (rename->n_moved >= TXN_OPS_MAX / 2)
 				return -EXDEV;
 			rename->moved[rename->n_moved++].node = node_get(node);
@@ -256,10 +258,10 @@ static void renew(struct rename *rename, int64_t revision)
 		struct moved *moved = &rename->moved[i];
 		struct node *node = moved->node;
 
-		if (moved->has_key) {
-			node->key = (struct version){ revision, revision, 1, node->key.lease };
+		if (moved->revision)
 			sync_deleted(fs, moved->key, revision);
-		}
+		if (moved->revision || node == rename->node)
+			node->key = (struct version){ revision, revision, 1, node->key.lease };
 		node->attr = moved->attr;
 		node->attr.ctime = fs->tree.now;
 		if (node->edit)
@@ -269,6 +271,22 @@ static void renew(struct rename *rename, int64_t revision)
 		op_meta_done(&rename->op, node, &moved->attr, revision);
 		op_meta_deleted(&rename->op, moved->meta_key, revision);
 	}
+}
+
+/* Whether all that was moved is where it was, and as it was: then the tree can be
+ * changed in the same way. Else it follows the events, and the kernel looks again. */
+static bool is_unchanged(const struct rename *rename)
+{
+	if (!rename->node->parent || !rename->node->present || !rename->new_dir->visible)
+		return false;
+	for (size_t i = 0; i < rename->n_moved; i++) {
+		const struct moved *moved = &rename->moved[i];
+
+		if (!moved->node->present || !moved->node->parent ||
+		    moved->node->key.mod_revision != moved->revision)
+			return false;
+	}
+	return true;
 }
 
 static void on_renamed(struct op *op, int err, const Etcdserverpb__TxnResponse *response)
@@ -282,7 +300,7 @@ static void on_renamed(struct op *op, int err, const Etcdserverpb__TxnResponse *
 	if (!err && !op->asker.req)
 		/* the kernel was told EINTR: the tree follows the events instead */
 		err = -EINTR;
-	if (!err && (!rename->node->parent || !rename->new_dir->visible))
+	if (!err && !is_unchanged(rename))
 		err = -ESTALE;
 	if (err) {
 		finish(rename, err);

@@ -328,7 +328,7 @@ static void kv_range_stream(struct grpc_call *call, struct slice message)
 	st->range = *range;
 	st->chunk = STREAM_FIRST_CHUNK;
 	/* a negative limit is none, and the whole range is then one chunk, as in etcd */
-	st->left = range->limit ? range->limit : INT64_MAX;
+	st->left = range->limit ? MAX(range->limit, -1) : INT64_MAX;
 	r->serializable = range->serializable;
 	r->owner = st;
 	grpc_call_set_user(call, st);

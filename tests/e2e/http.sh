@@ -1,0 +1,61 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# http.sh: what load balancers, probes and Prometheus ask kvd over HTTP/1.1, beside
+# gRPC on the same port. Where etcd 3.7.1 has been built (make peer) its answers are
+# what is expected.
+. "$(dirname "$0")/../common.sh"
+
+# http URL METHOD PATH: the status on the first line, then the body
+http() {
+	local address=${1#http://} status line
+	exec 3<>"/dev/tcp/${address%:*}/${address#*:}" || return
+	printf '%s %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$2" "$3" "$address" >&3
+	read -r _ status _ <&3
+	while read -r line <&3 && [[ $line != $'\r' ]]; do :; done
+	echo "$status"
+	timeout 5 cat <&3
+	exec 3>&-
+}
+
+# metric NAME: its value, where it has no labels
+metric() { sed -n "s/^$1 //p" <<<"$METRICS"; }
+
+start_server kvd || finish
+contains '/health' '"health":"true"' "$(http "$URL" GET /health)"
+contains '/health without a quorum read' '"health":"true"' \
+	"$(http "$URL" GET '/health?serializable=true')"
+same '/livez' 200 "$(http "$URL" GET /livez | head -n 1)"
+same '/readyz' 200 "$(http "$URL" GET /readyz | head -n 1)"
+contains '/version' '"etcdserver":"3.7' "$(http "$URL" GET /version)"
+same 'a path that is not there' 404 "$(http "$URL" GET /nothing | head -n 1)"
+
+before=$("$O/tests/fault/ask" "$URL" put a 1 >/dev/null; http "$URL" GET /metrics)
+METRICS=$before
+for name in etcd_server_has_leader etcd_server_proposals_committed_total \
+	etcd_server_proposals_applied_total etcd_mvcc_db_total_size_in_bytes \
+	process_resident_memory_bytes; do
+	if [[ -n $(metric "$name") ]]; then ok "the metric $name"
+	else not_ok "the metric $name" "$(head -n 5 <<<"$METRICS")"; fi
+done
+same 'there is a leader' 1 "$(metric etcd_server_has_leader)"
+applied=$(metric etcd_server_proposals_applied_total)
+"$O/tests/fault/ask" "$URL" put a 2 >/dev/null
+METRICS=$(http "$URL" GET /metrics)
+if awk "BEGIN { exit !($(metric etcd_server_proposals_applied_total) > ${applied:-0}) }"; then
+	ok 'a put counts as applied'
+else
+	not_ok 'a put counts as applied' "$applied, then $(metric etcd_server_proposals_applied_total)"
+fi
+
+if [[ ! -x $ETCD ]]; then
+	skip 'the same answers as etcd' 'no etcd built: make peer'
+	finish
+fi
+kvd=$URL
+start_server etcd || finish
+for path in /health '/health?serializable=true' '/health?exclude=NOSPACE' /livez /readyz \
+	'/livez?exclude=serializable_read' /readyz/nothing /nothing; do
+	same "GET $path as etcd answers it" "$(http "$URL" GET "$path")" "$(http "$kvd" GET "$path")"
+done
+finish

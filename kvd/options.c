@@ -288,14 +288,14 @@ static const char man_head[] =
 	".B kvd\n"
 	"[\\fIOPTION\\fR]...\n"
 	".SH DESCRIPTION\n"
-	"kvd runs one member that serves the etcd v3 API: gRPC, and over HTTP/1.1 on the same\n"
-	"ports /health, /livez, /readyz, /version and /metrics. It stays in the foreground, writes\n"
-	"one JSON object a line as its log, tells systemd when it is ready, and ends in order on\n"
-	"SIGTERM and SIGINT.\n"
+	"kvd runs one member that serves the etcd v3 API: gRPC, and over HTTP/1.1 on the\n"
+	"same ports /health, /livez, /readyz, /version and /metrics. It stays in the\n"
+	"foreground, writes one JSON object a line as its log, tells systemd when it is\n"
+	"ready, and ends in order on SIGTERM and SIGINT.\n"
 	".PP\n"
-	"Options are etcd's, by name. Each can also be set in the environment, as ETCD_NAME, or\n"
-	"in a YAML file. A flag of etcd's that kvd does not have yet is refused by name, unless it\n"
-	"is given the value that says what kvd does anyway.\n";
+	"Options are etcd's, by name. Each can also be set in the environment, as ETCD_NAME,\n"
+	"or in a YAML file. A flag of etcd's that kvd does not have yet is refused by name,\n"
+	"unless it is given the value that says what kvd does anyway.\n";
 
 static const char man_tail[] =
 	".SH FILES\n"
@@ -306,8 +306,8 @@ static const char man_tail[] =
 	".I DATA-DIR/member/kv\n"
 	"The store: a Berkeley DB environment.\n"
 	".SH EXIT STATUS\n"
-	"0: ended by a signal, in order. 1: it could not start, or a disk failed; standard error\n"
-	"and the log say what and why. 2: the options were wrong.\n"
+	"0: ended by a signal, in order. 1: it could not start, or a disk failed; standard\n"
+	"error and the log say what and why. 2: the options were wrong.\n"
 	".SH SEE ALSO\n"
 	".BR kvctl (1),\n"
 	".BR etcfs (8)\n";

@@ -62,6 +62,25 @@ static int make_dir(const char *path, char *why, size_t why_size)
 	return 0;
 }
 
+/* With the directories above it, as etcd makes them. */
+static int make_dirs(const char *path, char *why, size_t why_size)
+{
+	char *copy = strdup(path), *at = copy;
+	int err = 0;
+
+	if (!copy) {
+		snprintf(why, why_size, "out of memory");
+		return -ENOMEM;
+	}
+	while (!err && *at && (at = strchr(at + 1, '/'))) {
+		*at = 0;
+		err = make_dir(copy, why, why_size);
+		*at = '/';
+	}
+	free(copy);
+	return err ? err : make_dir(path, why, why_size);
+}
+
 static bool exists(const char *path)
 {
 	return !access(path, F_OK) || errno != ENOENT;
@@ -248,7 +267,7 @@ int disk_open(struct disk *disk, const struct kvd_config *config, const struct d
 	args.dir = p.wal;
 	found = err = probe(config, &p, why, why_size);
 	if (err >= 0)
-		err = make_dir(config->data_dir, why, why_size);
+		err = make_dirs(config->data_dir, why, why_size);
 	if (!err)
 		err = make_dir(p.member, why, why_size);
 	if (!err && !found)

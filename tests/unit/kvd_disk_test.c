@@ -57,6 +57,17 @@ static void test_first_start(void **state)
 	first_start(*state);
 }
 
+static void test_directories_above_are_made(void **state)
+{
+	char *deep = path_in(*state, "not/there//yet/");
+	struct stat st;
+
+	first_start(deep);
+	assert_int_equal(stat(deep, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0700);
+	free(deep);
+}
+
 /* Killed after the log was made and before its first entries were in it. */
 static void test_first_start_cut_short(void **state)
 {
@@ -95,6 +106,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_first_start, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_directories_above_are_made, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_first_start_cut_short, setup, teardown),
 	};
 

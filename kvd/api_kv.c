@@ -218,6 +218,33 @@ static int stream_next_key(struct range_stream *st, const struct mvcc_result *kv
 	return 0;
 }
 
+/* What the last chunk says of the whole: what was sent, and, where the limit cut it, the
+ * keys after the last one sent. With a sort target and no order a chunk is sorted, so
+ * that these need not be all the others; clients of etcd see it so. */
+static int stream_count(struct range_stream *st, struct mvcc_result *kvs)
+{
+	struct mvcc_read read;
+	struct mvcc_result rest;
+	int err = 0;
+
+	if (kvs->more) {
+		err = stream_next_key(st, kvs);
+		if (err)
+			return err;
+		read = state_read_of(&st->range);
+		read.count_only = true;
+		mvcc_result_init(&rest);
+		err = mvcc_range(core_state(st->server->core)->store, &read, &st->request->fetch,
+				 &rest);
+		kvs->count = rest.count;
+		mvcc_result_release(&rest);
+	} else {
+		kvs->count = 0;
+	}
+	kvs->count += st->count;
+	return err;
+}
+
 static void stream_send(struct range_stream *st, const struct mvcc_result *kvs, bool last)
 {
 	struct response_header header;
@@ -243,6 +270,7 @@ static void stream_done(struct request *request)
 {
 	struct range_stream *st = request->owner;
 	struct mvcc_result *kvs = &request->result.kvs;
+	int err = 0;
 	bool last;
 
 	st->reading = false;
@@ -258,9 +286,13 @@ static void stream_done(struct request *request)
 	request->serializable = true;		/* the revision is pinned now */
 	st->left -= (int64_t)kvs->n;
 	last = !kvs->more || !st->left;
-	if (last && !st->range.count_only)
-		kvs->count += st->count;
 	st->count += (int64_t)kvs->n;
+	if (last && !st->range.count_only)
+		err = stream_count(st, kvs);
+	if (err) {
+		stream_fail(st, err > 0 ? state_status_of(err) : &status_too_many_requests);
+		return;
+	}
 	stream_send(st, kvs, last);
 	if (last) {
 		stream_finish(st);

@@ -9,6 +9,7 @@
  *	ask URL nest DEPTH	a transaction within a transaction, and so on
  *	ask URL deadly KEY	deletes all from KEY on, then puts KEY with ignore_value
  *	ask URL raw PATH	the bytes of standard input to the method at PATH
+ *	ask URL twice PATH	the same, as two messages
  */
 #include <stdlib.h>
 
@@ -29,6 +30,7 @@
 struct question {
 	const char *path;
 	struct blob *request;
+	bool twice;
 };
 
 static ProtobufCBinaryData bytes_of(const char *s)
@@ -41,7 +43,7 @@ static struct question get(const char *key)
 	Etcdserverpb__RangeRequest r = ETCDSERVERPB__RANGE_REQUEST__INIT;
 
 	r.key = bytes_of(key);
-	return (struct question){ RANGE, pb_pack_blob(&r.base) };
+	return (struct question){ RANGE, pb_pack_blob(&r.base), false };
 }
 
 static struct question put(const char *key, const char *value)
@@ -50,7 +52,7 @@ static struct question put(const char *key, const char *value)
 
 	r.key = bytes_of(key);
 	r.value = bytes_of(value);
-	return (struct question){ PUT, pb_pack_blob(&r.base) };
+	return (struct question){ PUT, pb_pack_blob(&r.base), false };
 }
 
 static struct question put_of(const char *key, const char *bytes)
@@ -64,7 +66,7 @@ static struct question put_of(const char *key, const char *bytes)
 	BUG_ON(!r.value.data);
 	b = pb_pack_blob(&r.base);
 	free(r.value.data);
-	return (struct question){ PUT, b };
+	return (struct question){ PUT, b, false };
 }
 
 /* From the inside out, written from the end of the buffer to its start. */
@@ -87,7 +89,7 @@ static struct question nest(const char *depth)
 		}
 	b = blob_copy(slice_of(buf + at, room - at));
 	free(buf);
-	return (struct question){ TXN, b };
+	return (struct question){ TXN, b, false };
 }
 
 static struct question deadly(const char *key)
@@ -108,7 +110,7 @@ static struct question deadly(const char *key)
 	ops[1].request_put = &again;
 	txn.success = list;
 	txn.n_success = 2;
-	return (struct question){ TXN, pb_pack_blob(&txn.base) };
+	return (struct question){ TXN, pb_pack_blob(&txn.base), false };
 }
 
 static struct question raw(const char *path)
@@ -117,7 +119,15 @@ static struct question raw(const char *path)
 
 	BUG_ON(!b);
 	b->len = (uint32_t)fread(b->data, 1, INPUT_MAX, stdin);
-	return (struct question){ path, b };
+	return (struct question){ path, b, false };
+}
+
+static struct question twice(const char *path)
+{
+	struct question q = raw(path);
+
+	q.twice = true;
+	return q;
 }
 
 static struct question question_of(int argc, char **argv)
@@ -127,6 +137,7 @@ static struct question question_of(int argc, char **argv)
 		struct question (*make)(const char *arg);
 	} questions[] = {
 		{ "get", get }, { "nest", nest }, { "deadly", deadly }, { "raw", raw },
+		{ "twice", twice },
 	};
 
 	if (argc == 5 && !strcmp(argv[2], "put"))
@@ -201,9 +212,11 @@ static int ask(const char *url, const struct question *question)
 		fprintf(stderr, "ask: no call to %s\n", url);
 		return 2;
 	}
-	chain_init(&message);
-	chain_append(&message, blob_slice(question->request));
-	grpc_client_call_send(call, &message);
+	for (int i = 0; i <= question->twice; i++) {
+		chain_init(&message);
+		chain_append(&message, blob_slice(question->request));
+		grpc_client_call_send(call, &message);
+	}
 	grpc_client_call_half_close(call);
 	while (!a.done)
 		uv_run(&loop, UV_RUN_ONCE);
@@ -218,7 +231,7 @@ int main(int argc, char **argv)
 
 	if (!question.request) {
 		fprintf(stderr, "usage: ask URL get KEY | put KEY VALUE | "
-			"put-of KEY BYTES | nest DEPTH | deadly KEY | raw PATH\n");
+			"put-of KEY BYTES | nest DEPTH | deadly KEY | raw PATH | twice PATH\n");
 		return 2;
 	}
 	status = ask(argv[1], &question);

@@ -85,6 +85,10 @@ requests() {
 	same 'and it changes nothing' "$before" "$(ask get first)"
 	same 'an empty request' 'InvalidArgument: etcdserver: key is not provided' \
 		"$(ask raw /etcdserverpb.KV/Put </dev/null)"
+	for n in Range RangeStream; do
+		contains "two messages to $n" 'Internal: cardinality violation: received multiple' \
+			"$(printf '\x0a\x05first' | ask twice /etcdserverpb.KV/$n)"
+	done
 	serves 'after all of these'
 }
 

@@ -45,7 +45,8 @@ METRICS=$(http "$URL" GET /metrics)
 if awk "BEGIN { exit !($(metric etcd_server_proposals_applied_total) > ${applied:-0}) }"; then
 	ok 'a put counts as applied'
 else
-	not_ok 'a put counts as applied' "$applied, then $(metric etcd_server_proposals_applied_total)"
+	not_ok 'a put counts as applied' \
+		"$applied, then $(metric etcd_server_proposals_applied_total)"
 fi
 
 if [[ ! -x $ETCD ]]; then
@@ -56,6 +57,7 @@ kvd=$URL
 start_server etcd || finish
 for path in /health '/health?serializable=true' '/health?exclude=NOSPACE' /livez /readyz \
 	'/livez?exclude=serializable_read' /readyz/nothing /nothing; do
-	same "GET $path as etcd answers it" "$(http "$URL" GET "$path")" "$(http "$kvd" GET "$path")"
+	same "GET $path as etcd answers it" "$(http "$URL" GET "$path")" \
+		"$(http "$kvd" GET "$path")"
 done
 finish

@@ -247,6 +247,14 @@ static int open_log(struct disk *disk, const struct wal_args *args,
 	err = wal_open(args, index, contents, &disk->wal, why, why_size);
 	if (err)
 		return err;
+	/* what is applied was in the log first */
+	if (wal_last_index(disk->wal) < index) {
+		snprintf(why, why_size, "the log %s ends at entry %llu, though the store holds "
+			 "%llu: it is older than the store; put the newer one back", args->dir,
+			 (unsigned long long)wal_last_index(disk->wal),
+			 (unsigned long long)index);
+		return -ENODATA;
+	}
 	err = decode_identity(contents->metadata ? blob_slice(contents->metadata) :
 						   SLICE_LIT(""), identity);
 	if (err)

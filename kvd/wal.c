@@ -204,6 +204,11 @@ int wal_sync(struct wal *wal)
 	return wal->error;
 }
 
+uint64_t wal_last_index(const struct wal *wal)
+{
+	return wal->last_index;
+}
+
 static int append_snapshot(struct wal *wal, const struct raft_snapshot_meta *meta)
 {
 	const struct raft_conf_state *conf = &meta->conf;

@@ -73,6 +73,8 @@ void wal_contents_release(struct wal_contents *contents);
 int wal_append(struct wal *wal, const struct raft_entry *entries, size_t n,
 	       const struct raft_hard_state *hard_state);
 int wal_sync(struct wal *wal);
+/* Of the last entry in the log, or of a later snapshot record. */
+uint64_t wal_last_index(const struct wal *wal);
 /* Records that the store holds everything up to @meta->index; does not wait. */
 int wal_snapshot(struct wal *wal, const struct raft_snapshot_meta *meta);
 /* Removes the segments that hold only entries at and below @index, the oldest first;

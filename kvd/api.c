@@ -127,7 +127,6 @@ void api_closed(struct grpc_call *call)
 
 void api_reply(struct grpc_call *call, struct chain *message)
 {
-	call_server(call)->requests++;
 	if (chain_failed(message)) {
 		chain_release(message);
 		api_fail(call, &status_too_many_requests);
@@ -146,32 +145,20 @@ void api_reply_pb(struct grpc_call *call, const ProtobufCMessage *message)
 	api_reply(call, &chain);
 }
 
-/* Nobody waits for the alarm; the request that raised it is refused meanwhile. */
+/* Once a second at most: until it is applied every request that does not fit asks. */
 static void raise_no_space(struct server *s)
 {
 	Etcdserverpb__AlarmRequest alarm = ETCDSERVERPB__ALARM_REQUEST__INIT;
-	struct request *r = request_new(REQUEST_ALARM);
-	struct blob *body;
-	struct slice raw;
-	ProtobufCMessage *message;
+	uint64_t now = uv_hrtime();
 
+	if (now < s->next_alarm)
+		return;
+	s->next_alarm = now + 1000000000;
 	alarm.memberid = core_config(s->core)->member_id;
 	alarm.action = ETCDSERVERPB__ALARM_REQUEST__ALARM_ACTION__ACTIVATE;
 	alarm.alarm = ETCDSERVERPB__ALARM_TYPE__NOSPACE;
-	body = pb_pack_blob(&alarm.base);
-	raw = body ? blob_slice(body) : SLICE_LIT("");
-	if (r && body && !pb_unpack(&etcdserverpb__alarm_request__descriptor, raw, &r->arena,
-				    &message)) {
-		r->message = message;
-		r->id = core_request_id(s->core);
-		r->done = request_free;
-		if (!request_encode(r, raw)) {
-			core_submit(s->core, r);
-			r = NULL;
-		}
-	}
-	request_free(r);
-	blob_put(body);
+	/* where memory is short the next request asks again */
+	core_propose_own(s->core, REQUEST_ALARM, &alarm.base);
 }
 
 bool api_over_quota(struct grpc_call *call, int64_t cost)

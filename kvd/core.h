@@ -79,6 +79,8 @@ void core_close(struct core *core);
 uint64_t core_request_id(struct core *core);
 /* Takes @request; its done() comes during a turn. */
 void core_submit(struct core *core, struct request *request);
+/* A proposal that nobody waits for. */
+int core_propose_own(struct core *core, enum request_op op, const ProtobufCMessage *message);
 /* Takes a fetch of somebody else's (a watcher's); its done() comes during a turn. */
 void core_submit_fetch(struct core *core, struct fetch_job *job);
 

@@ -119,8 +119,7 @@ void core_expire(struct core *core)
 
 /* --- the core's own proposals --------------------------------------------- */
 
-/* Nobody waits for them. */
-static int propose_own(struct core *core, enum request_op op, const ProtobufCMessage *message)
+int core_propose_own(struct core *core, enum request_op op, const ProtobufCMessage *message)
 {
 	struct request *r = request_new(op);
 	struct blob *body = pb_pack_blob(message), *payload;
@@ -160,7 +159,7 @@ int core_look_at_leases(struct core *core)
 		if (!lease)
 			break;
 		revoke.id = lease->id;
-		err = propose_own(core, REQUEST_LEASE_REVOKE, &revoke.base);
+		err = core_propose_own(core, REQUEST_LEASE_REVOKE, &revoke.base);
 	}
 	return err;
 }
@@ -186,7 +185,7 @@ static int propose_attributes(struct core *core)
 	attributes.n_client_urls = core->config.n_client_urls;
 	set.member_id = core->config.member_id;
 	set.member_attributes = &attributes;
-	return propose_own(core, REQUEST_MEMBER_ATTR, &set.base);
+	return core_propose_own(core, REQUEST_MEMBER_ATTR, &set.base);
 }
 
 static int propose_version(struct core *core)
@@ -195,7 +194,7 @@ static int propose_version(struct core *core)
 		MEMBERSHIPPB__CLUSTER_VERSION_SET_REQUEST__INIT;
 
 	set.ver = (char *)CLUSTER_VERSION;
-	return propose_own(core, REQUEST_CLUSTER_VERSION, &set.base);
+	return core_propose_own(core, REQUEST_CLUSTER_VERSION, &set.base);
 }
 
 /* Tells the cluster this member's name and client URLs where it does not know them;

@@ -6,7 +6,6 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
-#include "include/wire.h"
 #include "kvd/server.h"
 
 #define SHUTDOWN_GRACE_MS 3000
@@ -75,25 +74,12 @@ static void on_check(uv_check_t *check)
 
 static void compact_to(struct server *s, int64_t revision)
 {
-	struct request *r = request_new(REQUEST_COMPACT);
-	uint8_t body[WIRE_VARINT_MAX + 1];
-	struct blob *payload = NULL;
+	Etcdserverpb__CompactionRequest compact = ETCDSERVERPB__COMPACTION_REQUEST__INIT;
 
-	if (!r)
-		return;
-	r->id = core_request_id(s->core);
-	r->done = request_free;
-	if (!request_encode(r, slice_of(body, (size_t)(wire_put_u64_field(body, 1,
-				(uint64_t)revision) - body)))) {
-		payload = blob_get(r->payload);
-		if (!request_decode(r, blob_slice(payload))) {
-			log_info("starting auto compaction", LOG_I64("revision", revision));
-			core_submit(s->core, r);
-			r = NULL;
-		}
-	}
-	blob_put(payload);
-	request_free(r);
+	compact.revision = revision;
+	log_info("starting auto compaction", LOG_I64("revision", revision));
+	if (core_propose_own(s->core, REQUEST_COMPACT, &compact.base))
+		log_warn("cannot start the compaction now", LOG_I64("revision", revision));
 }
 
 static void on_tick(uv_timer_t *timer)

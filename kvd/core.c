@@ -125,6 +125,8 @@ int core_open(const struct core_config *config, struct mvcc *store, struct core 
 	list_init(&core->reads_waiting);
 	list_init(&core->reads_confirmed);
 	list_init(&core->compacts);
+	list_init(&core->compacted);
+	list_init(&core->storing);
 	list_init(&core->appends);
 	list_init(&core->fetches);
 	*why = "the leases, members or alarms in the store cannot be read";
@@ -183,6 +185,8 @@ void core_close(struct core *core)
 	finish_list(core, &core->reads_waiting);
 	finish_list(core, &core->reads_confirmed);
 	finish_list(core, &core->compacts);
+	finish_list(core, &core->compacted);
+	finish_list(core, &core->storing);
 	list_for_each_safe(append, next, &core->appends, node)
 		free_append(append);
 	for (size_t i = core->queue_at; i < core->queue_n; i++)
@@ -388,7 +392,7 @@ static int apply_queue(struct core *core)
 	struct raft_entry *entry;
 	int err;
 
-	while (core->queue_at < core->queue_n && !core->apply_fetching) {
+	while (core->queue_at < core->queue_n && core_may_apply(core)) {
 		entry = &core->queue[core->queue_at];
 		BUG_ON(entry->index != core->applied + 1);
 		err = apply_entry(core, entry);
@@ -431,7 +435,6 @@ static int campaign_alone(struct core *core)
 
 static int compact_slice(struct core *core)
 {
-	struct request *r;
 	int more;
 
 	if (!core->compacting)
@@ -441,11 +444,8 @@ static int compact_slice(struct core *core)
 		return more;
 	core_note_applied(core);
 	core->compacting = more > 0;
-	while (!core->compacting && !list_empty(&core->compacts)) {
-		r = list_first(&core->compacts, struct request, node);
-		list_del(&r->node);
-		core_finish(r, NULL);
-	}
+	if (!core->compacting)
+		list_splice_tail(&core->compacted, &core->compacts);
 	return 0;
 }
 
@@ -462,7 +462,7 @@ static int apply_and_tell(struct core *core)
 			return err;
 		event.index = core->reported = core->applied;
 		err = core_step(core, &event);
-	} while (err >= 0 && core->queue_at < core->queue_n && !core->apply_fetching);
+	} while (err >= 0 && core->queue_at < core->queue_n && core_may_apply(core));
 	return MIN(err, 0);
 }
 
@@ -489,5 +489,5 @@ void core_wind_down(struct core *core)
 bool core_busy(const struct core *core)
 {
 	return core->compacting ||
-	       (core->queue_at < core->queue_n && !core->apply_fetching);
+	       (core->queue_at < core->queue_n && core_may_apply(core));
 }

@@ -19,6 +19,10 @@
 /* A batch is stored when it is this old (nanoseconds) or this large (changes). */
 #define BATCH_AGE 100000000ull
 #define BATCH_CHANGES 10000
+/* Changes, and their bytes, beyond which nothing more is applied until a batch is
+ * stored: what bounds a batch, and what holds puts back when the store is slow. */
+#define UNSTORED_CHANGES_MAX 50000
+#define UNSTORED_BYTES_MAX (64 << 20)
 
 #define CLUSTER_VERSION "3.7.0"
 
@@ -52,7 +56,8 @@ struct core {
 	struct request *apply_scratch;	/* that entry's request where nobody here asked */
 	bool apply_fetching;
 	bool lagging;			/* the last turn left more than APPLY_GAP_MAX */
-	struct list compacts;		/* physical compactions that wait */
+	struct list compacts;		/* physical compactions that wait for the last slice */
+	struct list compacted;		/* and for what it removed to be stored */
 	bool compacting;
 
 	/* going out */
@@ -61,6 +66,7 @@ struct core {
 	bool hard_state_due;
 	struct list fetches;
 	bool batch_out;
+	struct list storing;		/* compactions whose removals are in that batch */
 	uint64_t batch_since;		/* when the oldest unstored change was made; 0 none */
 	uint64_t batch_index, batch_term;	/* applied index in the batch that is out */
 	uint64_t stored, stored_term;	/* applied index in the store */
@@ -88,6 +94,8 @@ void core_confirm_reads(struct core *core);
 int core_run_reads(struct core *core);
 
 /* persist.c */
+/* There is room for what one more entry changes. */
+bool core_may_apply(const struct core *core);
 int core_queue_append(struct core *core);
 void core_note_applied(struct core *core);
 

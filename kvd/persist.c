@@ -83,6 +83,21 @@ void core_note_applied(struct core *core)
 		core->batch_since = core->now ? core->now : 1;
 }
 
+static bool store_is_behind(const struct core *core)
+{
+	struct mvcc_stats stats;
+
+	if (mvcc_batch_pending(core->state.store) >= UNSTORED_CHANGES_MAX)
+		return true;
+	mvcc_stats(core->state.store, &stats);
+	return stats.pending_bytes >= UNSTORED_BYTES_MAX;
+}
+
+bool core_may_apply(const struct core *core)
+{
+	return !core->apply_fetching && !store_is_behind(core);
+}
+
 static bool sync_due(const struct core *core)
 {
 	return core->applied >= core->synced + core->config.snapshot_count;
@@ -93,6 +108,7 @@ static bool batch_due(const struct core *core, uint64_t now, bool all)
 	if (core->batch_out || !core->batch_since)
 		return false;
 	return all || now >= core->batch_since + BATCH_AGE || sync_due(core) ||
+	       !list_empty(&core->compacted) || store_is_behind(core) ||
 	       mvcc_batch_pending(core->state.store) >= BATCH_CHANGES;
 }
 
@@ -152,6 +168,7 @@ struct core_batch *core_take_batch(struct core *core, uint64_t now, bool all)
 	batch->batch = mvcc_batch_take(core->state.store);
 	BUG_ON(!batch->batch);
 	core->batch_out = true;
+	list_splice_tail(&core->storing, &core->compacted);
 	core->batch_since = 0;
 	core->batch_index = core->applied;
 	core->batch_term = core->applied_term;
@@ -182,11 +199,18 @@ static void release_log(struct core *core)
 
 void core_stored(struct core *core, struct core_batch *batch)
 {
+	struct request *r;
+
 	BUG_ON(!core->batch_out);
 	mvcc_batch_done(core->state.store, batch->batch);
 	core->batch_out = false;
 	core->stored = core->batch_index;
 	core->stored_term = core->batch_term;
+	while (!list_empty(&core->storing)) {
+		r = list_first(&core->storing, struct request, node);
+		list_del(&r->node);
+		core_finish(r, NULL);
+	}
 	core->state.db_size = batch->size.total;
 	core->state.db_size_in_use = batch->size.in_use;
 	if (batch->sync) {

@@ -391,7 +391,10 @@ static int apply_alarm(struct state *state, struct request *request)
 	put_be64(key, r->memberid);
 	key[8] = (uint8_t)r->alarm;
 	if (r->action == ETCDSERVERPB__ALARM_REQUEST__ALARM_ACTION__ACTIVATE) {
-		if (r->alarm == ETCDSERVERPB__ALARM_TYPE__NONE || state->n_alarms == ALARMS_MAX)
+		if (r->alarm != ETCDSERVERPB__ALARM_TYPE__NOSPACE &&
+		    r->alarm != ETCDSERVERPB__ALARM_TYPE__CORRUPT)
+			return 0;
+		if (!alarm && state->n_alarms == ALARMS_MAX)
 			return 0;
 		request->alarm_member = r->memberid;
 		if (alarm)
@@ -410,7 +413,12 @@ static int apply_alarm(struct state *state, struct request *request)
 
 bool state_has_room(const struct state *state, int64_t cost)
 {
-	return !cost || state->quota < 0 || state->db_size + cost < state->quota;
+	struct mvcc_stats stats;
+
+	if (!cost || state->quota < 0)
+		return true;
+	mvcc_stats(state->store, &stats);
+	return state->db_size + stats.pending_bytes + cost < state->quota;
 }
 
 /* What an alarm forbids; the one place that asks. */

@@ -61,9 +61,15 @@ static bool queue(struct fs *fs, struct node *node, enum job_kind kind)
 	return node->job;
 }
 
-static void queue_forget(struct fs *fs, struct node *dir, struct node *node)
+/* For the notifier. */
+static void queue_notice(struct fs *fs, struct node *dir, struct node *node, enum job_kind kind)
 {
-	job_new(fs, node, dir, JOB_FORGET);
+	job_new(fs, node, dir, kind);
+}
+
+static bool is_notice(const struct job *job)
+{
+	return job->kind == JOB_FORGET || job->kind == JOB_RENEW;
 }
 
 static bool has_visible_children(const struct node *dir)
@@ -102,7 +108,7 @@ static void apply_silently(struct fs *fs, struct node *node)
 	if (!apply(fs, node))
 		return;
 	fs->echo.silent++;
-	queue_forget(fs, dir, node);
+	queue_notice(fs, dir, node, JOB_FORGET);
 }
 
 /* --- what a node needs ------------------------------------------------------------ */
@@ -200,7 +206,7 @@ static bool dir_is_busy(struct fs *fs, const struct job *job)
 	struct job *other;
 
 	list_for_each(other, &fs->echo.running, link)
-		if (other->dir == job->dir && other->kind != JOB_FORGET)
+		if (other->dir == job->dir && !is_notice(other))
 			return true;
 	return false;
 }
@@ -237,6 +243,7 @@ static bool prepare(struct fs *fs, struct job *job)
 	job->path = node_path(job->dir);
 	job->mode = node->attr.mode;
 	job->rdev = node->attr.rdev;
+	job->ino = node->ino;
 	job->dir_ino = job->dir->ino;
 	if (S_ISLNK(node->attr.mode) && node->content->len)
 		job->target = strndup((const char *)node->content->data, node->content->len);
@@ -258,11 +265,11 @@ static struct helper *add_helper(struct fs *fs)
 	return helper;
 }
 
-static struct helper *idle_helper(struct fs *fs, enum job_kind kind)
+static struct helper *idle_helper(struct fs *fs, bool notifier)
 {
 	struct echo *echo = &fs->echo;
 
-	if (kind == JOB_FORGET) {
+	if (notifier) {
 		if (!echo->notifier)
 			echo->notifier = helper_new(fs, true);
 		return echo->notifier && !echo->notifier->job ? echo->notifier : NULL;
@@ -282,14 +289,14 @@ static void dispatch(struct fs *fs)
 	if (!fs->mount.mounted || fs->mount.ending)
 		return;
 	list_for_each_safe(job, tmp, &fs->echo.jobs, link) {
-		if (job->kind != JOB_FORGET && dir_is_busy(fs, job))
+		if (!is_notice(job) && dir_is_busy(fs, job))
 			continue;
 		if (!still_wanted(job)) {
 			tree_unsettle(&fs->tree, job->node);
 			job_free(fs, job);
 			continue;
 		}
-		helper = idle_helper(fs, job->kind);
+		helper = idle_helper(fs, is_notice(job));
 		if (!helper || !prepare(fs, job))
 			continue;
 		list_del(&job->link);
@@ -312,8 +319,10 @@ static void finish(struct fs *fs, struct job *job)
 		fs->echo.shown++;
 	if (node->job == job)
 		node->job = NULL;
-	if (change && job->expired && job->result)
-		queue_forget(fs, job->dir, node);
+	if (job->result && !change && !is_notice(job))
+		queue_notice(fs, job->dir, node, JOB_RENEW);
+	else if (change && job->expired && job->result)
+		queue_notice(fs, job->dir, node, JOB_FORGET);
 	else if (change && !job->expired && still_wanted(job))
 		apply_silently(fs, node);
 	tree_unsettle(&fs->tree, node);
@@ -377,7 +386,7 @@ static void expire(struct fs *fs, struct job *job)
 /* For a helper that is stuck there is another. */
 static void replace_stuck(struct fs *fs, struct job *job)
 {
-	if (job->stuck || job->kind == JOB_FORGET ||
+	if (job->stuck || is_notice(job) ||
 	    uv_now(fs->loop) - job->given < ECHO_DEADLINE_MS)
 		return;
 	job->stuck = true;

@@ -162,7 +162,7 @@ void sync_status(struct fs *fs);
 
 /* --- echo.c: local programs hear of it -------------------------------------------------- */
 
-enum job_kind { JOB_CREATE, JOB_REMOVE, JOB_MODIFY, JOB_ATTRIB, JOB_FORGET };
+enum job_kind { JOB_CREATE, JOB_REMOVE, JOB_MODIFY, JOB_ATTRIB, JOB_FORGET, JOB_RENEW };
 
 int echo_start(struct fs *fs);
 /* Lets go of the mount, which somebody has unmounted. */

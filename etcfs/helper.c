@@ -100,10 +100,14 @@ static int echo(struct helper *helper, const struct job *job)
 	return err;
 }
 
-static int forget(const struct helper *helper, const struct job *job)
+static int notify(const struct helper *helper, const struct job *job)
 {
 	struct fuse_session *session = helper->fs->mount.session;
 
+	if (job->kind == JOB_RENEW) {
+		fuse_lowlevel_notify_inval_inode(session, job->ino, 0, 0);
+		return 0;
+	}
 	fuse_lowlevel_notify_inval_entry(session, job->dir_ino, job->name, strlen(job->name));
 	fuse_lowlevel_notify_inval_inode(session, job->dir_ino, -1, 0);
 	return 0;
@@ -162,7 +166,7 @@ static void *run(void *arg)
 			break;
 		job = helper->job;
 		pthread_mutex_unlock(&helper->lock);
-		result = helper->notifier ? forget(helper, job) : echo(helper, job);
+		result = helper->notifier ? notify(helper, job) : echo(helper, job);
 		pthread_mutex_lock(&helper->lock);
 		job->result = result;
 		helper->done = true;

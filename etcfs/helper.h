@@ -5,7 +5,7 @@
  * which is why the loop does neither. A helper has one job at a time and touches
  * nothing but that job.
  *
- * One of them is the notifier, for JOB_FORGET alone. The others have no part in the
+ * One of them is the notifier, for JOB_FORGET and JOB_RENEW alone. The others have no part in the
  * daemon's open files.
  */
 #ifndef ETCFS_HELPER_H
@@ -27,7 +27,7 @@ struct job {
 	char *path, *name, *target;
 	mode_t mode;
 	dev_t rdev;
-	uint64_t dir_ino;
+	uint64_t ino, dir_ino;
 	int result;
 };
 

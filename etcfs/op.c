@@ -230,7 +230,7 @@ void op_meta_done(struct op *op, const struct node *place, const struct attr *at
 {
 	struct fs *fs = op->fs;
 	char text[META_TEXT_MAX];
-	struct tree_put put = { .own = true, .version.mod_revision = revision };
+	struct tree_put put = { .own = true, .writer = place, .version.mod_revision = revision };
 
 	if (!fs->tree.defaults.meta)
 		return;

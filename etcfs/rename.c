@@ -148,32 +148,36 @@ static bool has_keys(struct fs *fs, const struct node *node)
 				 meta_text(&node->attr, &fs->tree.defaults, text));
 }
 
-/* Every node with a key, in the subtree; the walk needs no stack but the tree. */
+/* The node after @node in the subtree of @root, NULL at the end; it needs no stack but
+ * the tree. */
+static struct node *next_below(struct node *root, struct node *node)
+{
+	if (!list_empty(&node->children))
+		return list_first(&node->children, struct node, sibling);
+	while (node != root && node->sibling.next == &node->parent->children)
+		node = node->parent;
+	return node == root ? NULL : list_entry(node->sibling.next, struct node, sibling);
+}
+
+/* Every node with a key, in the subtree. */
 static int collect(struct rename *rename)
 {
+	struct fs *fs = rename->op.fs;
 	struct node *node = rename->node;
 
-	rename->moved = calloc(TXN_OPS_MAX, sizeof(struct moved));
+	rename->moved = calloc(TXN_OPS_MAX / 2, sizeof(struct moved));
 	if (!rename->moved)
 		return -ENOMEM;
-	for (;;) {
+	for (; node; node = next_below(rename->node, node)) {
 		if (node->edit && node->edit->running)
 			return -EBUSY;
-		if (node == rename->node || has_keys(rename->op.fs, node)) {
-			if (rename->n_moved >= TXN_OPS_MAX / 2)
-				return -EXDEV;
-			rename->moved[rename->n_moved++].node = node_get(node);
-		}
-		if (!list_empty(&node->children)) {
-			node = list_first(&node->children, struct node, sibling);
+		if (node != rename->node && !has_keys(fs, node))
 			continue;
-		}
-		while (node != rename->node && node->sibling.next == &node->parent->children)
-			node = node->parent;
-		if (node == rename->node)
-			return 0;
-		node = list_entry(node->sibling.next, struct node, sibling);
+		if (rename->n_moved >= TXN_OPS_MAX / 2)
+			return -EXDEV;
+		rename->moved[rename->n_moved++].node = node_get(node);
 	}
+	return 0;
 }
 
 /* What has to be true of the new name. */
@@ -193,6 +197,18 @@ static void require_target(struct rename *rename)
 	below = txn_own(txn, node_key(&dir, fs->prefix));
 	txn_require_none(txn, is_dir && rename->over ? txn_after(txn, below) : below,
 			 txn_prefix_end(txn, below));
+}
+
+/* The sidecar of what is replaced, whether we know of one or not; unless it is put. */
+static void delete_target_meta(struct rename *rename)
+{
+	struct fs *fs = rename->op.fs;
+	const char *lead = node_is_dir(rename->over) ? fs->lead_dir : fs->lead_file;
+	struct txn *txn = &rename->op.txn;
+	struct slice key = txn_own(txn, node_key(rename->over, lead));
+
+	if (fs->tree.defaults.meta && key.data && !txn_writes(txn, key))
+		txn_delete(txn, key, slice_of(NULL, 0));
 }
 
 static int fill(struct rename *rename)
@@ -216,9 +232,8 @@ static int fill(struct rename *rename)
 	for (size_t i = 0; i < rename->n_moved && !txn->failed; i++)
 		add_move(rename, &rename->moved[i], &bases);
 	require_target(rename);
-	if (rename->over && !node_is_dir(rename->over) && fs->tree.defaults.meta &&
-	    !meta_text(&rename->node->attr, &fs->tree.defaults, (char[META_TEXT_MAX]){ 0 }))
-		op_delete_meta(&rename->op, rename->over);
+	if (rename->over)
+		delete_target_meta(rename);
 	if (txn->failed)
 		return -ENOMEM;
 	if (txn->request.n_success > TXN_OPS_MAX || txn->request.n_compare > TXN_OPS_MAX ||
@@ -277,7 +292,14 @@ static void renew(struct rename *rename, int64_t revision)
  * changed in the same way. Else it follows the events, and the kernel looks again. */
 static bool is_unchanged(const struct rename *rename)
 {
-	if (!rename->node->parent || !rename->node->present || !rename->new_dir->visible)
+	struct node *node = rename->node;
+	size_t n = 0;
+
+	if (!node->parent || !node->present || !rename->new_dir->visible)
+		return false;
+	for (; node; node = next_below(rename->node, node))
+		n += node == rename->node || has_keys(rename->op.fs, node);
+	if (n != rename->n_moved)
 		return false;
 	for (size_t i = 0; i < rename->n_moved; i++) {
 		const struct moved *moved = &rename->moved[i];

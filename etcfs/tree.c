@@ -118,17 +118,20 @@ static void uproot(struct tree *tree, struct node *file, struct uprooted *up)
 static int plant(struct tree *tree, struct uprooted *up, struct node *dir, const char *name,
 		 mode_t type)
 {
-	struct node *node = make_file(tree, dir, name, type);
+	/* a copy: handles of the old file may go on changing theirs */
+	struct content *content = content_new(content_slice(up->content));
+	struct node *node = content ? make_file(tree, dir, name, type) : NULL;
 
 	if (node) {
 		node->key = up->key;
 		node->attr = up->attr;
 		node->attr.mode = type | (up->attr.mode & 07777);
-		set_content(node, up->content);
+		set_content(node, content);
 		tree_refresh(tree, node);
 		node->generation = up->generation;
 		node->changed = true;
 	}
+	content_put(content);
 	content_put(up->content);
 	return node ? 0 : -ENOMEM;
 }
@@ -308,7 +311,7 @@ static mode_t type_of(struct tree *tree, struct slice key, int64_t create_revisi
 	return meta->attr.mode & S_IFMT;
 }
 
-/* The sidecar of @node is another one now. */
+/* The sidecar of @node is another one now; @own: made from what the node has. */
 static void meta_changed(struct tree *tree, struct node *node, struct slice key, bool own)
 {
 	mode_t type = node->attr.mode & S_IFMT;
@@ -370,7 +373,7 @@ static int put_meta(struct tree *tree, struct slice meta_key, const struct tree_
 	meta->generation = tree->generation;
 	node = node_of_meta(tree, meta_key, &key);
 	if (node)
-		meta_changed(tree, node, key, put->own);
+		meta_changed(tree, node, key, node == put->writer);
 	return 0;
 }
 
@@ -394,11 +397,15 @@ static void put_file(struct tree *tree, struct node *node, const struct tree_put
 {
 	bool older = put->version.mod_revision < node->key.mod_revision;
 	bool same = put->version.mod_revision == node->key.mod_revision;
+	bool other = put->version.create_revision != node->key.create_revision;
 
 	node->generation = tree->generation;
 	if (older)
 		return;
 	node->key = put->version;
+	/* whether a sidecar means this file depends on when it was created */
+	if (same && other)
+		tree_refresh(tree, node);
 	if (same || node == put->writer)
 		return;
 	set_content(node, content);

@@ -15,6 +15,8 @@ MNT=$TMP/mnt
 ctl() { timeout 10 "$KVCTL" --endpoints "$URL" "$@"; }
 # put KEY VALUE, del KEY, value KEY: below the prefix, as a client elsewhere
 put() { ctl put -- "$PREFIX$1" "$2" >/dev/null; }
+# and the same, seen in the mount
+put_seen() { put "$@" && until_true 5 test -e "$MNT/$1"; }
 del() { ctl del -- "$PREFIX$1" >/dev/null; }
 value() { ctl get --print-value-only -- "$PREFIX$1"; }
 # field KEY NAME: "Version", "ModRevision", ...

@@ -276,6 +276,8 @@ static void commit_succeeded(struct commit *commit, int64_t revision)
 	node->committed = edit->sent ? content_get(edit->sent) : NULL;
 	if (meta)
 		op_meta_done(&commit->op, node, &commit->attr, revision);
+	else if (!edit->delta.meta)
+		tree_refresh(&fs->tree, node);	/* it may be another file by now */
 }
 
 static int commit_send(struct commit *commit);

@@ -85,7 +85,7 @@ struct fs {
 	struct sync sync;
 	struct echo echo;
 	struct mount mount;
-	struct list askers, ops;
+	struct list askers, ops, handles;
 	bool interrupted;		/* some asker was */
 	int exit_code;
 };
@@ -243,6 +243,7 @@ void fs_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len
 /* --- file.c ------------------------------------------------------------------------------- */
 
 struct handle {
+	struct list link;		/* in fs->handles */
 	struct node *node;
 	struct content *content;	/* what its reader reads */
 	off_t next;			/* where its last read ended */
@@ -253,8 +254,10 @@ struct handle {
 };
 
 /* Opens @node for the file that is being answered; NULL: no memory. */
-struct handle *handle_open(struct node *node, struct fuse_file_info *fi, bool echo);
+struct handle *handle_open(struct fs *fs, struct node *node, struct fuse_file_info *fi, bool echo);
 void handle_close(struct fs *fs, struct handle *handle);
+/* Those that are open when the session ends. */
+void handles_release(struct fs *fs);
 /* Marks a new file as to be written; @whole where it may replace one made elsewhere. */
 int file_created(struct fs *fs, struct node *node, bool whole);
 /* Sets the size as a change that is not committed yet. */

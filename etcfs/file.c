@@ -19,12 +19,13 @@ static bool writes(const struct handle *handle)
 	return (handle->flags & O_ACCMODE) != O_RDONLY;
 }
 
-struct handle *handle_open(struct node *node, struct fuse_file_info *fi, bool echo)
+struct handle *handle_open(struct fs *fs, struct node *node, struct fuse_file_info *fi, bool echo)
 {
 	struct handle *handle = calloc(1, sizeof(*handle));
 
 	if (!handle)
 		return NULL;
+	list_add_tail(&fs->handles, &handle->link);
 	handle->node = node_get(node);
 	handle->content = content_get(node->content);
 	handle->flags = fi->flags;
@@ -48,13 +49,21 @@ void handle_close(struct fs *fs, struct handle *handle)
 		else if (edit && !edit->running)
 			edit_commit(fs, node, NULL);
 	}
+	list_del(&handle->link);
 	content_put(handle->content);
 	node_put(&fs->tree, node);
 	free(handle);
 }
 
+void handles_release(struct fs *fs)
+{
+	while (!list_empty(&fs->handles))
+		handle_close(fs, list_first(&fs->handles, struct handle, link));
+}
+
 /* --- changes ------------------------------------------------------------------------ */
 
+/* From here on the handle reads this content. */
 static void look_at(struct handle *handle, struct content *content)
 {
 	struct content *before = handle->content;
@@ -157,7 +166,7 @@ void fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	else if (!echo && fi->flags & O_TRUNC)
 		err = file_resize(fs, node, NULL, 0);
 	if (!err) {
-		handle = handle_open(node, fi, echo);
+		handle = handle_open(fs, node, fi, echo);
 		err = handle ? 0 : -ENOMEM;
 	}
 	if (err)

@@ -127,6 +127,7 @@ static int serve(struct fs *fs, const char *endpoints, char *why, size_t why_siz
 
 	list_init(&fs->askers);
 	list_init(&fs->ops);
+	list_init(&fs->handles);
 	fs->mount.mountinfo_fd = -1;
 	err = set_prefix(fs);
 	if (!err)
@@ -145,6 +146,8 @@ static int serve(struct fs *fs, const char *endpoints, char *why, size_t why_siz
 		err = mount_start(fs, config->mountpoint, why, why_size);
 	if (!err)
 		uv_run(fs->loop, UV_RUN_DEFAULT);
+	fs->sync.lost = true;		/* what is left now stays unwritten */
+	handles_release(fs);
 	echo_stop(fs);
 	sync_stop(fs);
 release:

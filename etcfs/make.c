@@ -69,7 +69,7 @@ static void reply_create(struct fs *fs, fuse_req_t req, struct node *node,
 	struct fuse_entry_param entry = {
 		.ino = node->ino, .attr_timeout = FOREVER, .entry_timeout = FOREVER,
 	};
-	struct handle *handle = handle_open(node, fi, echo);
+	struct handle *handle = handle_open(fs, node, fi, echo);
 
 	if (!handle) {
 		fuse_reply_err(req, ENOMEM);

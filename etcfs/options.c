@@ -108,7 +108,7 @@ int config_parse(int argc, char **argv, struct config *config, struct options **
 		return 0;
 	operands = options_operands(*options);
 	if (!operands[0] || operands[1])
-		err = fail(why, why_size, "one mount point is needed: etcfs [OPTION]... MOUNTPOINT");
+		err = fail(why, why_size, "one mount point: etcfs [OPTION]... MOUNTPOINT");
 	else
 		err = parse_texts(config, why, why_size);
 	if (err) {

@@ -177,12 +177,19 @@ $(O)/tests/fault/ask: $(O)/obj/tests/fault/ask.o $(O)/obj/tests/diff/message.o $
 $(tools):
 	$(link) $(LIBS_LIB)
 
+# libraft's proof: scripts, and a simulator. They link nothing but libraft.
+sim := $(O)/raft_script
+$(O)/raft_script: $(call obj,$(addprefix tests/sim/,raft_script.c script_conf.c \
+	script_group.c)) $(O)/libraft.a
+$(sim):
+	$(link)
+
 # Kept, although only the test programs ask for them.
 .SECONDARY: $(call obj,$(wildcard tests/*/*.c))
 
 .PHONY: units tools check deps run install uninstall clean peer
 units: $(units)
-tools: $(tools)
+tools: $(tools) $(sim)
 
 deps:
 	@if [ "$$(id -u)" != 0 ]; then \

@@ -92,6 +92,7 @@ scripts() {
 for t in "$O"/tests/unit/*; do
 	[[ -f $t && -x $t ]] && suite "unit/${t##*/}" "$t"
 done
+suite sim/raft_script "$O/raft_script" tests/data/raft
 suite lint tests/lint/lint.sh
 suite diff/replay tests/diff/replay.sh
 if [[ -x $O/peer/diff && -x $O/peer/etcd ]]; then

@@ -3,11 +3,11 @@
  * The messages that a script expects and those that were seen, compared link by link:
  * as sent and as received, each in its order.
  */
-#ifndef TESTS_RAFT_SEEN_H
-#define TESTS_RAFT_SEEN_H
+#ifndef TESTS_SIM_SCRIPT_SEEN_H
+#define TESTS_SIM_SCRIPT_SEEN_H
 
 #include "libraft/raft.h"
-#include "tests/unit/raft_script.h"
+#include "tests/sim/script.h"
 
 static bool quiet;			/* log-level none: nothing is compared */
 static struct script_case *now;		/* the case that runs */
@@ -26,7 +26,7 @@ static inline void seen_add(struct seen *list, size_t *n, bool received, const c
 	const char *link = strncmp(text, "dropped: ", 9) ? text : text + 9;
 	struct seen *s = &list[*n];
 
-	assert_true(++*n < ARRAY_SIZE(seen));
+	SCRIPT_NEED(++*n < ARRAY_SIZE(seen));
 	s->received = received;
 	snprintf(s->link, sizeof(s->link), "%.*s", (int)strcspn(link, " "), link);
 	snprintf(s->text, sizeof(s->text), "%s", text);
@@ -41,8 +41,6 @@ static inline void see(bool received, const char *before, const struct raft_mess
 	for (char *p = text; (p = strchr(p, '\n')); )
 		*p = ' ';
 	snprintf(line, sizeof(line), "%s%s", before, text);
-	if (getenv("RAFT_PRINT") && !quiet)
-		print_message("%s%s\n", received ? "> received\n" : "Messages:\n", line);
 	if (!quiet)
 		seen_add(seen, &n_seen, received, line);
 }
@@ -135,9 +133,11 @@ static inline void compare_link(const struct seen *like)
 		if (!w && !s)
 			return;
 		if (!w || !s || strcmp(w->text, s->text))
-			fail_msg("%s:%zu: %s %s\n  expected: %s\n  found:    %s", now->path,
-				 now->line, like->link, like->received ? "received" : "sent",
-				 w ? w->text : "nothing", s ? s->text : "nothing");
+			script_fail(now, "%s %s\n  expected: %s\n  found:    %s", like->link,
+				    like->received ? "received" : "sent",
+				    w ? w->text : "nothing", s ? s->text : "nothing");
+		if (now->failed)
+			return;
 	}
 }
 

@@ -73,7 +73,7 @@ struct mount {
 	char id[16];			/* in mountinfo */
 	uint64_t init_unique;		/* of the INIT request, until it is answered */
 	uint64_t init_flags;		/* what the kernel offers */
-	bool mounted, ending;
+	bool mounted, ended, ending;	/* ended: the kernel has said so */
 };
 
 struct fs {
@@ -304,6 +304,8 @@ void edit_drop(struct fs *fs, struct node *node);
 
 /* --- mount.c --------------------------------------------------------------------------------- */
 
+/* Whether this machine, and this user, can mount at all. */
+int mount_check(char *why, size_t why_size);
 int mount_start(struct fs *fs, const char *mountpoint, char *why, size_t why_size);
 /* Commits what is written and not in the cluster yet, unmounts, and stops the loop. */
 void mount_end(struct fs *fs);

@@ -161,9 +161,9 @@ static int run(const struct config *config)
 	struct standalone *standalone = NULL;
 	char why[WHY_MAX] = "";
 	uv_loop_t loop;
-	int err = 0;
+	int err = mount_check(why, sizeof(why));
 
-	if (*config->standalone)
+	if (!err && *config->standalone)
 		err = standalone_start(config, &standalone, why, sizeof(why));
 	if (err)
 		return fail(why);

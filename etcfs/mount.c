@@ -10,6 +10,7 @@
 #include <limits.h>
 #include <linux/fuse.h>
 #include <stdio.h>
+#include <sys/mount.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -105,6 +106,7 @@ static void on_requests(uv_poll_t *poll, int status, int events)
 	if (n != -EAGAIN && n != -EINTR && n <= 0) {
 		uv_poll_stop(poll);
 		mount->mounted = false;
+		mount->ended = true;
 		mount_end(fs);
 	}
 }
@@ -222,7 +224,7 @@ static void watch_signals(struct fs *fs)
 	}
 }
 
-static int check_device(char *why, size_t size)
+int mount_check(char *why, size_t size)
 {
 	if (!access("/dev/fuse", R_OK | W_OK))
 		return 0;
@@ -255,10 +257,8 @@ int mount_start(struct fs *fs, const char *mountpoint, char *why, size_t why_siz
 		.writev = session_writev, .read = session_read,
 	};
 	struct mount *mount = &fs->mount;
-	int fd, err = check_device(why, why_size);
+	int fd, err;
 
-	if (err)
-		return err;
 	mount->path = realpath(mountpoint, NULL);
 	if (!mount->path) {
 		err = -errno;
@@ -303,9 +303,12 @@ static void unmount(struct fs *fs)
 	uv_close((uv_handle_t *)&mount->sigint, NULL);
 	uv_close((uv_handle_t *)&mount->sigterm, NULL);
 	uv_close((uv_handle_t *)&mount->sighup, NULL);
-	/* closes the connection first, so that nothing waits for us any more */
-	if (mount->mounted)
+	/* closes the connection first, so that nothing waits for us any more; where it has
+	 * ended already this leaves the mount alone, which is there if it was aborted */
+	if (mount->mounted || mount->ended)
 		fuse_session_unmount(mount->session);
+	if (*mount->id && each_mount(mount, has_id))
+		umount2(mount->path, MNT_DETACH);
 	mount->mounted = false;
 	uv_stop(fs->loop);
 }

@@ -30,7 +30,8 @@ heard() {
 others() {
 	watch dir "$MNT"
 	put new 1
-	heard "a put of a new key creates a file" dir "CREATE new" "MODIFY new" "CLOSE_WRITE,CLOSE new"
+	heard "a put of a new key creates a file" dir "CREATE new" "MODIFY new" \
+		"CLOSE_WRITE,CLOSE new"
 	same "its contents are there" 1 "$(cat "$MNT/new")"
 	put new 22
 	heard "a put modifies it" dir "MODIFY new" "CLOSE_WRITE,CLOSE new"
@@ -83,7 +84,8 @@ watching_a_file() {
 	watch file "$MNT/file"
 	put file 2
 	heard "a watch of the file itself hears it" file "MODIFY " "CLOSE_WRITE,CLOSE "
-	same "it is the same file still" "$(stat -c %i "$MNT/file")" "$(stat -Lc %i /proc/self/fd/7)"
+	same "it is the same file still" \
+		"$(stat -c %i "$MNT/file")" "$(stat -Lc %i /proc/self/fd/7)"
 	same "a reader that has it open sees the new contents" 2 "$(cat <&7)"
 	exec 7<&-
 	stop "$WATCH"
@@ -92,7 +94,8 @@ watching_a_file() {
 ours() {
 	watch own "$MNT"
 	echo x >"$MNT/own"
-	heard "what is done here is heard of once" own "CREATE own" "MODIFY own" "CLOSE_WRITE,CLOSE own"
+	heard "what is done here is heard of once" own "CREATE own" "MODIFY own" \
+		"CLOSE_WRITE,CLOSE own"
 	put after 1
 	heard "and not again when it comes back" own "CREATE after" "MODIFY after" \
 		"CLOSE_WRITE,CLOSE after"
@@ -120,7 +123,8 @@ two_mounts() {
 burst() {
 	watch burst "$MNT"
 	for ((i = 0; i < 100; i++)); do put "burst$i" "$i"; done
-	check "100 files of a burst are heard of" until_true 10 saw burst "CLOSE_WRITE,CLOSE burst99"
+	check "100 files of a burst are heard of" \
+		until_true 10 saw burst "CLOSE_WRITE,CLOSE burst99"
 	same "each" 100 "$(grep -c '^CREATE burst' "$TMP/burst")"
 	stop "$WATCH"
 }

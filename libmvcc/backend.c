@@ -88,5 +88,5 @@ int mvcc_backend_each(struct mvcc_backend *backend,
 {
 	struct each e = { fn, arg };
 
-	return backend->ops->scan(backend, each_one, &e);
+	return backend->ops->scan(backend, (struct mvcc_rev){ 0 }, each_one, &e);
 }

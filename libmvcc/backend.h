@@ -67,8 +67,9 @@ struct mvcc_backend_ops {
 	int (*sync)(struct mvcc_backend *backend);
 	/* The record of a revision, tombstone or not, or NULL. */
 	int (*get)(struct mvcc_backend *backend, struct mvcc_rev rev, struct blob **out);
-	/* Every revision in order; every record in order. */
-	int (*scan)(struct mvcc_backend *backend, backend_scan_fn fn, void *arg);
+	/* Every revision from @from on, in order; every record in order. */
+	int (*scan)(struct mvcc_backend *backend, struct mvcc_rev from, backend_scan_fn fn,
+		    void *arg);
 	int (*scan_records)(struct mvcc_backend *backend, backend_record_fn fn, void *arg);
 	int (*size)(struct mvcc_backend *backend, struct mvcc_backend_size *out);
 	/* The last error in words, or an empty string. */

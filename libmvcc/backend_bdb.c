@@ -220,21 +220,25 @@ static int scan_bulk(DBT *bulk, pair_fn fn, void *arg)
 	return r;
 }
 
-/* One bulk read into the scratch buffer, which grows to what a large record needs. */
-static int scan_read(struct bdb *bdb, DBC *cursor, DBT *bulk)
+/* One bulk read, from @from on or what comes next, into the scratch buffer, which grows to
+ * what a large record needs. */
+static int scan_read(struct bdb *bdb, DBC *cursor, const DBT *from, DBT *bulk)
 {
-	DBT key = { 0 };
+	uint32_t where = from ? DB_SET_RANGE : DB_NEXT;
+	DBT key;
 	int r;
 
 	do {
+		key = from ? *from : (DBT){ 0 };
 		*bulk = dbt_scratch(bdb);
-		r = cursor->get(cursor, &key, bulk, DB_NEXT | DB_MULTIPLE_KEY);
+		r = cursor->get(cursor, &key, bulk, where | DB_MULTIPLE_KEY);
 	} while (r == DB_BUFFER_SMALL && bulk->size > bdb->scratch_size &&
 		 !scratch_reserve(bdb, bulk->size));
 	return r;
 }
 
-static int scan_tree(struct bdb *bdb, DB *db, pair_fn fn, void *arg)
+/* @from: NULL for everything. */
+static int scan_tree(struct bdb *bdb, DB *db, const DBT *from, pair_fn fn, void *arg)
 {
 	DBC *cursor;
 	DBT bulk;
@@ -244,7 +248,8 @@ static int scan_tree(struct bdb *bdb, DB *db, pair_fn fn, void *arg)
 	if (r)
 		return r;
 	do {
-		r = scan_read(bdb, cursor, &bulk);
+		r = scan_read(bdb, cursor, from, &bulk);
+		from = NULL;
 		if (r == DB_NOTFOUND) {
 			r = 0;
 			break;
@@ -272,13 +277,16 @@ static int scan_rev(void *arg, struct slice key, struct slice value)
 	return r ? r : s->fn(s->arg, main, sub, value);
 }
 
-static int bdb_scan(struct mvcc_backend *backend, backend_scan_fn fn, void *arg)
+static int bdb_scan(struct mvcc_backend *backend, struct mvcc_rev from, backend_scan_fn fn,
+		    void *arg)
 {
 	struct bdb *bdb = bdb_of(backend);
 	struct rev_scan s = { .fn = fn, .arg = arg };
-	int r = explain(bdb, scan_tree(bdb, bdb->revisions, scan_rev, &s));
+	uint8_t buf[REV_KEY_MAX];
+	DBT key = dbt_of(buf, rev_key_encode(buf, from.main, (uint32_t)from.sub));
+	int r = explain(bdb, scan_tree(bdb, bdb->revisions, &key, scan_rev, &s));
 
-	if (!r)
+	if (!r && !from.main)
 		bdb->in_use = s.bytes;
 	return r;
 }
@@ -287,7 +295,7 @@ static int bdb_scan_records(struct mvcc_backend *backend, backend_record_fn fn, 
 {
 	struct bdb *bdb = bdb_of(backend);
 
-	return explain(bdb, scan_tree(bdb, bdb->records, fn, arg));
+	return explain(bdb, scan_tree(bdb, bdb->records, NULL, fn, arg));
 }
 
 /* --- writing -------------------------------------------------------------- */
@@ -518,7 +526,7 @@ static int format_check(struct bdb *bdb)
 	if (!r)
 		return refuse(bdb, -EPROTONOSUPPORT, "%s: written by a newer version of this "
 			      "program; use that one", bdb->path);
-	r = scan_tree(bdb, bdb->revisions, pair_seen, NULL);
+	r = scan_tree(bdb, bdb->revisions, NULL, pair_seen, NULL);
 	if (r)
 		return r < 0 ? r : refuse(bdb, -EPROTONOSUPPORT, "%s: holds revisions but does not "
 					  "say in which format", bdb->path);

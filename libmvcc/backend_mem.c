@@ -35,7 +35,8 @@ static int rev_cmp(const struct batch_put *p, int64_t main, uint32_t sub)
 	return a < b ? -1 : a > b;
 }
 
-static struct batch_put *mem_find(struct mem *mem, int64_t main, uint32_t sub)
+/* How many revisions are below. */
+static size_t mem_below(const struct mem *mem, int64_t main, uint32_t sub)
 {
 	size_t lo = 0, hi = mem->n;
 
@@ -47,7 +48,14 @@ static struct batch_put *mem_find(struct mem *mem, int64_t main, uint32_t sub)
 		else
 			hi = mid;
 	}
-	return lo < mem->n && !rev_cmp(&mem->revs[lo], main, sub) ? &mem->revs[lo] : NULL;
+	return lo;
+}
+
+static struct batch_put *mem_find(struct mem *mem, int64_t main, uint32_t sub)
+{
+	size_t at = mem_below(mem, main, sub);
+
+	return at < mem->n && !rev_cmp(&mem->revs[at], main, sub) ? &mem->revs[at] : NULL;
 }
 
 static int mem_put(struct mem *mem, const struct batch_put *put)
@@ -98,12 +106,13 @@ static int mem_get(struct mvcc_backend *backend, struct mvcc_rev rev, struct blo
 	return 0;
 }
 
-static int mem_scan(struct mvcc_backend *backend, backend_scan_fn fn, void *arg)
+static int mem_scan(struct mvcc_backend *backend, struct mvcc_rev from, backend_scan_fn fn,
+		    void *arg)
 {
 	struct mem *mem = mem_of(backend);
 	int r = 0;
 
-	for (size_t i = 0; i < mem->n && !r; i++)
+	for (size_t i = mem_below(mem, from.main, (uint32_t)from.sub); i < mem->n && !r; i++)
 		if (mem->revs[i].kv)
 			r = fn(arg, mem->revs[i].main, mem->revs[i].sub,
 			       blob_slice(mem->revs[i].kv));

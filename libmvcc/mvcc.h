@@ -304,25 +304,46 @@ int mvcc_compact_step(struct mvcc *store, size_t keys);
 /*
  * The hash of everything up to a revision, which members of a cluster compare and
  * which equals etcd's: CRC-32C over the word "key" and every record, key and value.
- * The bytes are handed to @write; the CRC is the caller's. Since compaction may be
- * under way, the core says what counts of the compacted revisions:
+ * The bytes are handed to @write; the CRC is the caller's.
+ *
+ * Which of the compacted records count, those that were still current at the
+ * revision, only the index knows; so that the hash does not depend on how far their
+ * removal has come. Both sides work in slices, while writing goes on:
  *
  *	core					store thread
  *	mvcc_hash_begin(store, ...)
+ *	while (mvcc_hash_step(...) > 0)
  *	all that is pending, written	----->	mvcc_backend_write()
- *					----->	mvcc_backend_hash()
+ *					----->	while (mvcc_backend_hash() > 0)
+ *
+ * From the first to the last of these, no mvcc_compact_step().
  */
 struct mvcc_hash {
 	int64_t revision, compact_revision;
-	struct mvcc_rev *keep;		/* of the compacted ones: those still current then */
-	size_t n_keep, cap_keep;
-	bool any;			/* there was a key at all */
+	int64_t current;		/* the store's revision when it began */
+
+	/* the library's own */
+	bool compaction;		/* begun by mvcc_hash_begin_compaction() */
+	bool any;			/* there was a key at all at the revision */
+	bool named;			/* the word "key" is written */
+	struct mvcc_rev *keep;		/* of the compacted ones: a set, hashed */
+	size_t keep_cap;
+	struct blob *after;		/* the last key that was looked at */
+	struct mvcc_rev next;		/* the first record that was not */
 };
 
-/* Revision 0: the current one. 0, MVCC_COMPACTED, MVCC_FUTURE. */
+/* Revision 0: the current one; below 0: of nothing, as in etcd. 0, MVCC_COMPACTED,
+ * MVCC_FUTURE. */
 int mvcc_hash_begin(const struct mvcc *store, int64_t revision, struct mvcc_hash *out);
+/* The hash that etcd keeps of a compaction: right after mvcc_compact(), at its revision,
+ * as if compacted at @previous (-1: never), the compact revision before. */
+void mvcc_hash_begin_compaction(const struct mvcc *store, int64_t previous,
+				struct mvcc_hash *out);
+/* Looks at no more than @keys keys. Positive while there are more. */
+int mvcc_hash_step(const struct mvcc *store, struct mvcc_hash *hash, size_t keys);
 void mvcc_hash_release(struct mvcc_hash *hash);
-int mvcc_backend_hash(struct mvcc_backend *backend, const struct mvcc_hash *hash,
+/* Hashes about @bytes of records. Positive while there are more. */
+int mvcc_backend_hash(struct mvcc_backend *backend, struct mvcc_hash *hash, size_t bytes,
 		      void (*write)(void *arg, struct slice bytes), void *arg);
 
 /* --- batches -------------------------------------------------------------- */

@@ -107,7 +107,7 @@ static int load(struct mvcc *store)
 	int r = b->ops->scan_records(b, load_record, store);
 
 	if (!r)
-		r = b->ops->scan(b, load_revision, store);
+		r = b->ops->scan(b, (struct mvcc_rev){ 0 }, load_revision, store);
 	if (r)
 		return r;
 	compact_resume(store);

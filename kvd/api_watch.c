@@ -452,6 +452,14 @@ static void watch_closed(struct grpc_call *call)
 	free(st);
 }
 
+void api_watch_stop(struct server *server)
+{
+	struct watch_stream *st, *next;
+
+	list_for_each_safe(st, next, &server->watch_streams, node)
+		grpc_call_finish(st->call, status_stopped.code, status_stopped.text);
+}
+
 void api_watch_methods(struct method_table *table)
 {
 	method_add(table, &(struct grpc_method){

@@ -313,6 +313,7 @@ static void on_signal(uv_signal_t *handle, int signum)
 	log_info("received signal; shutting down", LOG_STR("signal", strsignal(signum)));
 	sd_notify(0, "STOPPING=1");
 	shut_down(s, SHUTDOWN_GRACE_MS);
+	api_watch_stop(s);
 }
 
 /* The listeners of a member that did not come up. No turn is taken any more. */

@@ -64,6 +64,9 @@ void api_watch_deliver(struct server *server);
 /* Progress notifications that are due. */
 void api_watch_tick(struct server *server, uint64_t now);
 
+/* Ends every stream: watches have no end of their own to wait for. */
+void api_watch_stop(struct server *server);
+
 /* http.c */
 void http_clients(void *user, const struct http_request *request, struct http_response *response);
 void http_peers(void *user, const struct http_request *request, struct http_response *response);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/* etcdserverpb.Maintenance: Status and Alarm. */
+/* etcdserverpb.Maintenance: Status, Alarm and HashKV. */
 
 #include <stdlib.h>
 
@@ -115,6 +115,36 @@ static void maintenance_alarm(struct grpc_call *call, struct slice message)
 		api_submit(call, r, message, reply_alarm);
 }
 
+/* --- hashes --------------------------------------------------------------- */
+
+static void reply_hash_kv(struct request *request)
+{
+	Etcdserverpb__HashKVResponse response = ETCDSERVERPB__HASH_KVRESPONSE__INIT;
+	struct grpc_call *call = api_waiting(request);
+	Etcdserverpb__ResponseHeader header;
+
+	if (call) {
+		header = api_header(call_server(call), request->result.revision);
+		response.header = &header;
+		response.hash = request->hash.hash;
+		response.compact_revision = request->hash.compact_revision;
+		response.hash_revision = request->hash.revision;
+		api_reply_pb(call, &response.base);
+	}
+	request_free(request);
+}
+
+static void maintenance_hash_kv(struct grpc_call *call, struct slice message)
+{
+	struct request *r = api_request(call, REQUEST_HASH_KV,
+					&etcdserverpb__hash_kvrequest__descriptor, message);
+
+	if (!r)
+		return;
+	r->hash.revision = ((const Etcdserverpb__HashKVRequest *)r->message)->revision;
+	api_submit(call, r, message, reply_hash_kv);
+}
+
 void api_maintenance_methods(struct method_table *table)
 {
 	method_add(table, &(struct grpc_method){
@@ -122,5 +152,8 @@ void api_maintenance_methods(struct method_table *table)
 		.closed = api_closed, .unary = true });
 	method_add(table, &(struct grpc_method){
 		.path = "/etcdserverpb.Maintenance/Alarm", .message = maintenance_alarm,
+		.closed = api_closed, .unary = true });
+	method_add(table, &(struct grpc_method){
+		.path = "/etcdserverpb.Maintenance/HashKV", .message = maintenance_hash_kv,
 		.closed = api_closed, .unary = true });
 }

@@ -129,6 +129,7 @@ int core_open(const struct core_config *config, struct mvcc *store, struct core 
 	list_init(&core->storing);
 	list_init(&core->appends);
 	list_init(&core->fetches);
+	core_hash_init(&core->hashes);
 	*why = "the leases, members or alarms in the store cannot be read";
 	/* the shortest lease outlives an election and a half */
 	err = state_open(&core->state, store,
@@ -187,6 +188,8 @@ void core_close(struct core *core)
 	finish_list(core, &core->compacts);
 	finish_list(core, &core->compacted);
 	finish_list(core, &core->storing);
+	core->hashes.out = false;
+	core_stop_hashes(core);
 	list_for_each_safe(append, next, &core->appends, node)
 		free_append(append);
 	for (size_t i = core->queue_at; i < core->queue_n; i++)
@@ -363,6 +366,7 @@ static void applied_request(struct core *core, struct request *r)
 /* 0; 1: it waits for values from the store; negative: final. */
 static int apply_entry(struct core *core, const struct raft_entry *entry)
 {
+	int64_t compacted = mvcc_compact_revision(core->state.store);
 	struct request *r = NULL;
 	int err;
 
@@ -384,6 +388,8 @@ static int apply_entry(struct core *core, const struct raft_entry *entry)
 		return 1;
 	}
 	applied_request(core, r);
+	if (mvcc_compact_revision(core->state.store) != compacted)
+		return core_hash_compaction(core, compacted);
 	return 0;
 }
 
@@ -437,7 +443,7 @@ static int compact_slice(struct core *core)
 {
 	int more;
 
-	if (!core->compacting)
+	if (!core->compacting || core_hashes_compaction(core))
 		return 0;
 	more = mvcc_compact_step(core->state.store, COMPACT_SLICE);
 	if (more < 0)
@@ -476,7 +482,8 @@ int core_turn(struct core *core, uint64_t now)
 	if (err < 0 || (err = campaign_alone(core)) < 0 ||
 	    (err = core_look_at_leases(core)) < 0 || (err = core_publish(core)) < 0 ||
 	    (err = core_propose(core)) < 0 || (err = core_ask_reads(core)) < 0 ||
-	    (err = compact_slice(core)) < 0 || (err = core_run_reads(core)) < 0)
+	    (err = core_run_hashes(core)) < 0 || (err = compact_slice(core)) < 0 ||
+	    (err = core_run_reads(core)) < 0)
 		return err;
 	return 0;
 }
@@ -484,10 +491,11 @@ int core_turn(struct core *core, uint64_t now)
 void core_wind_down(struct core *core)
 {
 	core->compacting = false;
+	core_stop_hashes(core);
 }
 
 bool core_busy(const struct core *core)
 {
-	return core->compacting ||
+	return (core->compacting && !core_hashes_compaction(core)) || core_hash_busy(core) ||
 	       (core->queue_at < core->queue_n && core_may_apply(core));
 }

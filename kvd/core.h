@@ -6,14 +6,14 @@
  *
  * In go	requests (core_submit), ticks, time, "this append is logged", "this
  *		batch is stored", "these values are fetched"
- * Out come	appends for the log thread, batches and fetches for the store thread,
- *		and each request's done()
+ * Out come	appends for the log thread, batches, fetches and slices of hashes for
+ *		the store thread, and each request's done()
  *
  * One turn is one batch:
  *
  *	core_submit() ... core_appended() ... core_stored() ...		what came in
  *	core_turn(core, now)						everything is done
- *	while (core_take_append/fetch/batch) ...			what goes out
+ *	while (core_take_append/fetch/hash/batch) ...			what goes out
  *
  * A put: core_submit -> raft -> append out; core_appended -> raft commits -> applied
  * -> done(). A linearizable read: core_submit -> raft confirms -> when that index is
@@ -67,6 +67,14 @@ struct core_batch {
 	struct mvcc_backend_size size;	/* the store thread fills it */
 };
 
+/* For the store thread: hash one slice, and then give it back. */
+struct hash_job {
+	struct list node;
+	struct mvcc_hash hash;
+	uint32_t crc;			/* of what is hashed so far */
+	bool more;			/* the store thread says so */
+};
+
 /* The applied index that a store holds, with its term; zeroes in a new one. */
 void core_applied_in(const struct mvcc *store, uint64_t *index, uint64_t *term);
 
@@ -88,7 +96,7 @@ void core_submit_fetch(struct core *core, struct fetch_job *job);
 int core_tick(struct core *core, uint64_t now);
 int core_turn(struct core *core, uint64_t now);
 /* The member stops: what can go on after the next start, the freeing of compacted
- * history, is left for then. */
+ * history, is left for then; hashes end. */
 void core_wind_down(struct core *core);
 /* There is more to do without waiting for anything. */
 bool core_busy(const struct core *core);
@@ -97,6 +105,9 @@ struct core_append *core_take_append(struct core *core);
 int core_appended(struct core *core, struct core_append *append);
 struct fetch_job *core_take_fetch(struct core *core);
 void core_fetched(struct core *core, struct fetch_job *job);
+/* The next slice of a hash. At most one is out at a time. */
+struct hash_job *core_take_hash(struct core *core);
+void core_hashed(struct core *core, struct hash_job *job);
 /* NULL: nothing is due. At most one is out at a time. */
 struct core_batch *core_take_batch(struct core *core, uint64_t now, bool all);
 void core_stored(struct core *core, struct core_batch *batch);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The core's insides, shared by core.c (turns), propose.c, read.c and persist.c. */
+/* The core's insides, shared by core.c (turns), propose.c, read.c, hash.c and
+ * persist.c. */
 #ifndef KVD_CORE_I_H
 #define KVD_CORE_I_H
 
@@ -12,6 +13,11 @@
 #define TRAILING_ENTRIES 5000
 /* Keys whose history one turn may compact. */
 #define COMPACT_SLICE 1000
+/* Keys that one turn looks at for a hash; hashes of compactions that are kept, as in
+ * etcd; and clients that may wait for one. */
+#define HASH_SLICE 2000
+#define HASHES_KEPT 10
+#define HASHES_ASKED_MAX 100
 /* Leases revoked at most in one look at the clock, and how often that is. */
 #define REVOKE_MAX 500
 #define REVOKE_PERIOD 500000000ull
@@ -25,6 +31,20 @@
 #define UNSTORED_BYTES_MAX (64 << 20)
 
 #define CLUSTER_VERSION "3.7.0"
+
+struct core_hashes {
+	struct list asked;		/* requests */
+	struct list compactions;	/* hash_jobs of compactions, not begun */
+	size_t n_asked, n_compactions;
+	struct hash_job *job;		/* the one under way, */
+	struct request *asked_by;	/* for whom; NULL: a compaction */
+	uint64_t index;			/* the store must hold this entry first */
+	bool walked;			/* the index's part is done */
+	bool out;			/* a slice is on the store thread */
+	bool stopped;
+	struct hash_answer kept[HASHES_KEPT];
+	size_t n_kept;
+};
 
 struct core {
 	struct core_config config;
@@ -59,6 +79,7 @@ struct core {
 	struct list compacts;		/* physical compactions that wait for the last slice */
 	struct list compacted;		/* and for what it removed to be stored */
 	bool compacting;
+	struct core_hashes hashes;
 
 	/* going out */
 	struct list appends;
@@ -92,6 +113,19 @@ void core_expire(struct core *core);
 int core_ask_reads(struct core *core);
 void core_confirm_reads(struct core *core);
 int core_run_reads(struct core *core);
+
+/* hash.c */
+void core_hash_init(struct core_hashes *hashes);
+void core_submit_hash(struct core *core, struct request *request);
+/* A compaction was applied; @previous: the compact revision before. */
+int core_hash_compaction(struct core *core, int64_t previous);
+/* Something is hashed, or to be, before history is freed. */
+bool core_hashes_compaction(const struct core *core);
+int core_run_hashes(struct core *core);
+bool core_hash_busy(const struct core *core);
+/* A hash waits for what is applied to be stored. */
+bool core_hash_wants_batch(const struct core *core);
+void core_stop_hashes(struct core *core);
 
 /* persist.c */
 /* There is room for what one more entry changes. */

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <isa-l/crc.h>
 #include <libgen.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -10,6 +11,8 @@
 
 #include "include/wire.h"
 #include "kvd/disk.h"
+
+#define HASH_BYTES (1 << 20)	/* of records that are hashed in one go */
 
 /* --- paths ---------------------------------------------------------------- */
 
@@ -346,7 +349,8 @@ static void logged(struct worker *worker, struct list *jobs)
 struct store_job {
 	struct list node;
 	struct core_batch *batch;	/* or */
-	struct fetch_job *fetch;
+	struct fetch_job *fetch;	/* or */
+	struct hash_job *hash;
 };
 
 static void write_batch(struct disk *disk, struct core_batch *batch)
@@ -362,6 +366,24 @@ static void write_batch(struct disk *disk, struct core_batch *batch)
 	disk->batches++;
 }
 
+/* CRC-32C; ISA-L's function inverts neither before nor after. */
+static void add_to_crc(void *arg, struct slice bytes)
+{
+	uint32_t *crc = arg;
+
+	if (bytes.len)
+		*crc = ~crc32_iscsi((unsigned char *)bytes.data, (int)bytes.len, ~*crc);
+}
+
+static void hash_slice(struct disk *disk, struct hash_job *job)
+{
+	int r = mvcc_backend_hash(disk->backend, &job->hash, HASH_BYTES, add_to_crc, &job->crc);
+
+	if (r < 0)
+		die("hashing the store", r);
+	job->more = r;
+}
+
 static void run_store(struct worker *worker, struct list *jobs)
 {
 	struct disk *disk = worker->user;
@@ -371,6 +393,8 @@ static void run_store(struct worker *worker, struct list *jobs)
 	list_for_each(job, jobs, node) {
 		if (job->batch)
 			write_batch(disk, job->batch);
+		else if (job->hash)
+			hash_slice(disk, job->hash);
 		else if ((err = mvcc_backend_fetch(disk->backend, job->fetch->fetch)))
 			die("reading from the store", err);
 	}
@@ -386,20 +410,21 @@ static void stored(struct worker *worker, struct list *jobs)
 		disk->under_way--;
 		if (job->batch)
 			core_stored(disk->core, job->batch);
+		else if (job->hash)
+			core_hashed(disk->core, job->hash);
 		else
 			core_fetched(disk->core, job->fetch);
 		free(job);
 	}
 }
 
-static void submit_store(struct disk *disk, struct core_batch *batch, struct fetch_job *fetch)
+static void submit_store(struct disk *disk, const struct store_job *what)
 {
 	struct store_job *job = malloc(sizeof(*job));
 
 	if (!job)
 		die("handing work to the store", -ENOMEM);
-	job->batch = batch;
-	job->fetch = fetch;
+	*job = *what;
 	disk->under_way++;
 	worker_submit(&disk->writer, &job->node);
 }
@@ -428,16 +453,19 @@ void disk_submit(struct disk *disk, uint64_t now, bool all)
 	struct core_append *append;
 	struct core_batch *batch;
 	struct fetch_job *fetch;
+	struct hash_job *hash;
 
 	while ((append = core_take_append(disk->core))) {
 		disk->under_way++;
 		worker_submit(&disk->log, &append->node);
 	}
 	while ((fetch = core_take_fetch(disk->core)))
-		submit_store(disk, NULL, fetch);
+		submit_store(disk, &(struct store_job){ .fetch = fetch });
+	while ((hash = core_take_hash(disk->core)))
+		submit_store(disk, &(struct store_job){ .hash = hash });
 	batch = core_take_batch(disk->core, now, all);
 	if (batch)
-		submit_store(disk, batch, NULL);
+		submit_store(disk, &(struct store_job){ .batch = batch });
 }
 
 bool disk_idle(const struct disk *disk)

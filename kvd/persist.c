@@ -109,6 +109,7 @@ static bool batch_due(const struct core *core, uint64_t now, bool all)
 		return false;
 	return all || now >= core->batch_since + BATCH_AGE || sync_due(core) ||
 	       !list_empty(&core->compacted) || store_is_behind(core) ||
+	       core_hash_wants_batch(core) ||
 	       mvcc_batch_pending(core->state.store) >= BATCH_CHANGES;
 }
 

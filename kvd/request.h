@@ -32,6 +32,7 @@ enum request_op {
 	REQUEST_LEASE_RENEW,
 	REQUEST_LEASE_TTL,
 	REQUEST_BARRIER,	/* done when everything before it is applied */
+	REQUEST_HASH_KV,	/* of what this member has stored */
 };
 
 static inline bool request_is_read(enum request_op op)
@@ -50,6 +51,12 @@ struct op_result {
 	bool succeeded;			/* Txn */
 	struct op_result *ops;		/* Txn: one for each operation of the branch taken */
 	size_t n_ops;
+};
+
+/* HashKV's answer; the revision is first the one that is asked for. */
+struct hash_answer {
+	int64_t revision, compact_revision;
+	uint32_t hash;
 };
 
 /* A fetch that the store thread carries out; done() follows on the core's thread. */
@@ -83,6 +90,7 @@ struct request {
 	struct slice *lease_keys;	/* in arena */
 	size_t n_lease_keys;
 	uint64_t alarm_member;		/* Alarm: what changed; 0 nothing */
+	struct hash_answer hash;	/* HashKV */
 
 	void (*done)(struct request *request);
 	void *owner;			/* the edge's; NULL where nobody waits any more */

@@ -7,7 +7,7 @@
 
 for seed in 1 2 3 4 5; do
 	start_server etcd || finish
-	check "seed $seed" "$O/peer/diff" -a "$URL" -seed "$seed" -n 2000 \
+	check "seed $seed" "$O/peer/diff" -a "$URL" -seed "$seed" -n 2000 -hash \
 		-record "tests/diff/answers-$seed.gz"
 	stop "$SERVER"
 done

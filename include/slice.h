@@ -16,6 +16,7 @@ struct slice {
 	size_t len;
 };
 
+#define SLICE_INIT(s) { (const uint8_t *)("" s), sizeof(s) - 1 }
 #define SLICE_LIT(s) ((struct slice){ (const uint8_t *)("" s), sizeof(s) - 1 })
 
 static inline struct slice slice_of(const void *data, size_t len)

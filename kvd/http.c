@@ -65,14 +65,6 @@ static const char *unhealthy(const struct server *s, const struct http_request *
 	return not_serving(s, asks(r, "serializable=true"));
 }
 
-/* Why it should get no requests: a member that is full still reads and deletes. */
-static const char *unready(const struct server *s)
-{
-	if (state_alarm_set(core_state(s->core), ETCDSERVERPB__ALARM_TYPE__CORRUPT))
-		return "ALARM CORRUPT";
-	return not_serving(s, false);
-}
-
 static void health(const struct server *s, const struct http_request *r, struct http_response *out)
 {
 	const char *reason = unhealthy(s, r);
@@ -82,18 +74,101 @@ static void health(const struct server *s, const struct http_request *r, struct 
 			      "reason", reason));
 }
 
-static void ready(const struct server *s, struct http_response *out)
-{
-	const char *reason = unready(s);
-	char text[128];
+/* --- probes: /livez and /readyz, as a whole or by the name of a check ------- */
 
-	if (!*reason) {
-		answer_text(out, 200, "ok\n");
+static const char *check_corruption(const struct server *s)
+{
+	return state_alarm_set(core_state(s->core), ETCDSERVERPB__ALARM_TYPE__CORRUPT) ?
+		"alarm activated: CORRUPT" : "";
+}
+
+static const char *check_serializable(const struct server *s)
+{
+	return not_serving(s, true);
+}
+
+static const char *check_linearizable(const struct server *s)
+{
+	return not_serving(s, false);
+}
+
+static const char *check_non_learner(const struct server *s)
+{
+	const struct member *self = cluster_find(&core_state(s->core)->cluster,
+						 core_config(s->core)->member_id);
+
+	return self && self->learner ? "not supported for learner" : "";
+}
+
+static const struct check {
+	const char *name;
+	const char *(*failure)(const struct server *s);	/* "": none */
+	bool live;		/* /livez asks it too */
+} checks[] = {
+	{ "data_corruption", check_corruption, false },
+	{ "serializable_read", check_serializable, true },
+	{ "linearizable_read", check_linearizable, false },
+	{ "non_learner", check_non_learner, false },
+};
+
+static bool check_wanted(const struct check *check, const struct http_request *r, bool live,
+			 struct slice name)
+{
+	if (live && !check->live)
+		return false;
+	if (name.len)
+		return slice_eq(name, slice_str(check->name));
+	return !excluded(r, check->name);
+}
+
+/* What every check says, where one failed or all is asked for; then "ok". */
+static void probe(const struct server *s, const struct http_request *r, bool live,
+		  struct slice name, struct http_response *out)
+{
+	char lines[512] = "";
+	bool failed = false;
+	size_t asked = 0, len = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(checks); i++) {
+		const char *failure;
+
+		if (!check_wanted(&checks[i], r, live, name))
+			continue;
+		failure = checks[i].failure(s);
+		failed |= *failure != 0;
+		asked++;
+		len += (size_t)snprintf(lines + len, sizeof(lines) - len,
+					*failure ? "[-]%s failed: %s\n" : "[+]%s ok\n",
+					checks[i].name, failure);
+		BUG_ON(len >= sizeof(lines));
+	}
+	if (name.len && !asked)
+		return;
+	answer_text(out, failed ? 503 : 200, failed || asks(r, "verbose") ? lines : "");
+	chain_append(&out->body, failed ? SLICE_LIT("\n") : SLICE_LIT("ok\n"));
+}
+
+/* Answers where the path is /livez or /readyz or one of their checks. */
+static void probed(const struct server *s, const struct http_request *r,
+		   struct http_response *out)
+{
+	static const struct slice roots[] = { SLICE_INIT("/livez"), SLICE_INIT("/readyz") };
+	struct slice rest;
+
+	for (size_t i = 0; i < ARRAY_SIZE(roots); i++) {
+		if (!slice_has_prefix(r->path, roots[i]))
+			continue;
+		rest = slice_of(r->path.data + roots[i].len, r->path.len - roots[i].len);
+		if (rest.len && (rest.data[0] != '/' || rest.len == 1))
+			continue;
+		if (rest.len)
+			rest = slice_of(rest.data + 1, rest.len - 1);
+		probe(s, r, i == 0, rest, out);
 		return;
 	}
-	snprintf(text, sizeof(text), "[-]readyz failed: %s\n", reason);
-	answer_text(out, 503, text);
 }
+
+/* --- the rest --------------------------------------------------------------- */
 
 static void version(const struct server *s, struct http_response *out)
 {
@@ -103,29 +178,37 @@ static void version(const struct server *s, struct http_response *out)
 					*cluster ? cluster : "not_decided", "storage", "3.7.0"));
 }
 
+/* Everything here is read only. */
+static void refuse_method(const struct http_request *r, struct http_response *out)
+{
+	if (!out->status || !strcmp(r->method, "GET") || !strcmp(r->method, "HEAD"))
+		return;
+	chain_release(&out->body);
+	chain_init(&out->body);
+	answer_text(out, 405, "Method Not Allowed\n");
+}
+
 void http_clients(void *user, const struct http_request *r, struct http_response *out)
 {
 	const struct server *s = user;
 
-	if (is_path(r, "/health"))
+	if (is_path(r, "/health")) {
 		health(s, r, out);
-	else if (is_path(r, "/version"))
+	} else if (is_path(r, "/version")) {
 		version(s, out);
-	else if (is_path(r, "/livez"))
-		answer_text(out, 200, "ok\n");
-	else if (is_path(r, "/readyz"))
-		ready(s, out);
-	else if (is_path(r, "/metrics")) {
+	} else if (is_path(r, "/metrics")) {
 		out->status = 200;
 		out->content_type = "text/plain; version=0.0.4; charset=utf-8";
 		metrics_write(s, &out->body);
+	} else {
+		probed(s, r, out);
 	}
+	refuse_method(r, out);
 }
 
 void http_peers(void *user, const struct http_request *r, struct http_response *out)
 {
-	const struct server *s = user;
-
 	if (is_path(r, "/version"))
-		version(s, out);
+		version(user, out);
+	refuse_method(r, out);
 }

@@ -56,8 +56,14 @@ fi
 kvd=$URL
 start_server etcd || finish
 for path in /health '/health?serializable=true' '/health?exclude=NOSPACE' /livez /readyz \
+	'/livez?verbose' /livez/serializable_read /livez/nothing /livez/ /readyz/data_corruption \
+	/readyz/non_learner '/readyz/linearizable_read?verbose' '/readyz?exclude=nothing' \
 	'/livez?exclude=serializable_read' /readyz/nothing /nothing; do
 	same "GET $path as etcd answers it" "$(http "$URL" GET "$path")" \
 		"$(http "$kvd" GET "$path")"
+done
+for path in /health /livez /version; do
+	same "POST $path as etcd answers it" "$(http "$URL" POST "$path")" \
+		"$(http "$kvd" POST "$path")"
 done
 finish

@@ -14,9 +14,15 @@ static struct handle *handle_of(const struct fuse_file_info *fi)
 	return (struct handle *)(uintptr_t)fi->fh;
 }
 
-static bool writes(const struct handle *handle)
+static bool reads_only(int flags)
 {
-	return (handle->flags & O_ACCMODE) != O_RDONLY;
+	return (flags & O_ACCMODE) == O_RDONLY;
+}
+
+/* Opening to read alone is a change, too, where it makes the file or cuts it. */
+static bool changes(int flags)
+{
+	return !reads_only(flags) || flags & (O_CREAT | O_TRUNC);
 }
 
 struct handle *handle_open(struct fs *fs, struct node *node, struct fuse_file_info *fi, bool echo)
@@ -30,7 +36,7 @@ struct handle *handle_open(struct fs *fs, struct node *node, struct fuse_file_in
 	handle->content = content_get(node->content);
 	handle->flags = fi->flags;
 	handle->echo = echo;
-	if (!echo && writes(handle))
+	if (!echo && changes(handle->flags))
 		node->writers++;
 	fi->fh = (uintptr_t)handle;
 	fi->direct_io = 1;
@@ -42,7 +48,7 @@ void handle_close(struct fs *fs, struct handle *handle)
 	struct node *node = handle->node;
 	struct edit *edit = node->edit;
 
-	if (!handle->echo && writes(handle)) {
+	if (!handle->echo && changes(handle->flags)) {
 		node->writers--;
 		if (edit && !edit->running && !node->writers && edit->error)
 			edit_revert(fs, node);
@@ -161,7 +167,7 @@ void fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 	if (!node)
 		err = -ESTALE;
-	else if (!echo && (fi->flags & O_ACCMODE) != O_RDONLY && fs->sync.lost)
+	else if (!echo && changes(fi->flags) && fs->sync.lost)
 		err = -EROFS;
 	else if (!echo && fi->flags & O_TRUNC)
 		err = file_resize(fs, node, NULL, 0);
@@ -221,7 +227,7 @@ static void commit(struct fs *fs, fuse_req_t req, struct node *node)
  * Called at each close() of a descriptor. A shell that redirects closes the first one
  * before anything is written: "echo x > f" would publish an empty file for a moment.
  * So what was only created or cut is committed by the second close of the same process,
- * or with the last one.
+ * or with the last one; but at once where nothing can be written through it.
  */
 void fs_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
@@ -230,7 +236,7 @@ void fs_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct edit *edit = handle->node->edit;
 	bool first;
 
-	if (handle->echo || !writes(handle) || !edit || handle->node->unlinked) {
+	if (handle->echo || !changes(handle->flags) || !edit || handle->node->unlinked) {
 		fuse_reply_err(req, 0);
 		return;
 	}
@@ -238,7 +244,8 @@ void fs_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	if (!handle->flushed)
 		handle->flush_owner = fi->lock_owner;
 	handle->flushed = true;
-	if (first && !edit->delta.written && !edit->delta.touched && !edit->running)
+	if (first && !reads_only(handle->flags) && !edit->delta.written &&
+	    !edit->delta.touched && !edit->running)
 		fuse_reply_err(req, 0);
 	else
 		commit(fs, req, handle->node);

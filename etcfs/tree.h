@@ -70,7 +70,7 @@ struct node {
 	struct content *content;	/* what local programs see */
 	struct content *committed;	/* what the cluster has, where that differs */
 	struct edit *edit;		/* edit.c: what was written and is not committed */
-	unsigned writers;		/* handles that may write */
+	unsigned writers;		/* handles that may change it */
 	bool unlinked;			/* by us: what is written to it now is nobody's */
 
 	/* echo.c */

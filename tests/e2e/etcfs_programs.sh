@@ -20,6 +20,12 @@ basics() {
 	same "an empty file is an empty value" 1 "$(field empty Version)"
 	touch t
 	same "touch makes a file" 1 "$(field t Version)"
+	check "flock makes a file that it opens to read" flock r true
+	same "in the cluster, too" 1 "$(field r Version)"
+	echo x >r
+	perl -MFcntl -e 'sysopen(F, "r", O_RDONLY | O_TRUNC); close(F)'
+	same "opening to read truncates it there, too" 3 "$(field r Version)"
+	rm r
 	mv f g
 	same "mv moves the key" three "$(value g)"
 	same "and leaves nothing" '' "$(value f)"

@@ -408,6 +408,7 @@ static int apply_queue(struct core *core)
 		entry = &core->queue[core->queue_at++];
 		core->applied = entry->index;
 		core->applied_term = entry->term;
+		core->unsynced_bytes += entry->payload ? entry->payload->len : 0;
 		blob_put(entry->payload);
 		core_note_applied(core);
 	}

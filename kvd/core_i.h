@@ -9,8 +9,11 @@
 /* Entries committed but not applied, at the end of a turn, beyond which proposals are
  * refused, as etcd. */
 #define APPLY_GAP_MAX 5000
-/* Entries kept in the log below what the store holds, for members that lag. */
+/* Entries kept in the log below what the store holds, where there are members that may
+ * lag; and the bytes of applied entries after which the store is made durable, so that
+ * the log in memory stays small where entries are large. */
 #define TRAILING_ENTRIES 5000
+#define UNSYNCED_BYTES_MAX (64 << 20)
 /* Keys whose history one turn may compact. */
 #define COMPACT_SLICE 1000
 /* Keys that one turn looks at for a hash; hashes of compactions that are kept, as in
@@ -92,6 +95,7 @@ struct core {
 	uint64_t batch_index, batch_term;	/* applied index in the batch that is out */
 	uint64_t stored, stored_term;	/* applied index in the store */
 	uint64_t synced;		/* and durable there */
+	size_t unsynced_bytes;		/* of payloads applied since the last sync began */
 	bool campaigned;
 
 	uint64_t next_revoke;

@@ -100,7 +100,8 @@ bool core_may_apply(const struct core *core)
 
 static bool sync_due(const struct core *core)
 {
-	return core->applied >= core->synced + core->config.snapshot_count;
+	return core->applied >= core->synced + core->config.snapshot_count ||
+	       core->unsynced_bytes >= UNSYNCED_BYTES_MAX;
 }
 
 static bool batch_due(const struct core *core, uint64_t now, bool all)
@@ -166,6 +167,8 @@ struct core_batch *core_take_batch(struct core *core, uint64_t now, bool all)
 		return NULL;	/* tried again next turn */
 	}
 	batch->sync = all || sync_due(core);
+	if (batch->sync)
+		core->unsynced_bytes = 0;
 	batch->batch = mvcc_batch_take(core->state.store);
 	BUG_ON(!batch->batch);
 	core->batch_out = true;
@@ -180,7 +183,8 @@ struct core_batch *core_take_batch(struct core *core, uint64_t now, bool all)
 static void release_log(struct core *core)
 {
 	struct core_append *append;
-	uint64_t keep = core->synced > TRAILING_ENTRIES ? core->synced - TRAILING_ENTRIES : 0;
+	uint64_t trailing = core->state.cluster.n_members > 1 ? TRAILING_ENTRIES : 0;
+	uint64_t keep = core->synced > trailing ? core->synced - trailing : 0;
 
 	append = calloc(1, sizeof(*append));
 	if (!append)

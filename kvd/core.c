@@ -282,6 +282,10 @@ int core_step(struct core *core, const struct raft_event *event)
 	if (outcome < 0 || !raft_update_pending(&core->update))
 		return outcome;
 	raft_status(core->raft, &core->status);
+	/* a group of one has nobody to write to; a log of a larger one ends here, with an
+	 * error, rather than with messages that nobody sends */
+	if (core->update.n_messages || core->update.n_after_store)
+		return -ENOTSUP;
 	if (core->update.role_changed)
 		err = role_changed(core);
 	if (!err)

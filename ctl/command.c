@@ -62,6 +62,18 @@ const struct ctl_command ctl_commands[] = {
 	  "Checks the healthiness of endpoints specified in --endpoints",
 	  "An endpoint is healthy when it answers a linearizable read and no alarm is raised.",
 	  ctl_endpoint_options, ctl_run_endpoint_health },
+	{ "endpoint hashkv", "", "Prints the KV history hash for each endpoint in --endpoints",
+	  "Members that hold the same have the same hash at the same revision, where they have "
+	  "compacted to the same revision too.\n\n"
+	  "With --write-out=simple each line has endpoint, hash and the revision it is of.",
+	  ctl_hashkv_options, ctl_run_endpoint_hashkv },
+	{ "defrag", "",
+	  "Defragments the storage of the etcd members with given endpoints",
+	  "It is for members that are etcd: it stops each while it lasts. A member that is kvd "
+	  "uses the space of what was removed again, and does not know this request.",
+	  ctl_endpoint_options, ctl_run_defrag },
+	{ "alarm list", "", "Lists all alarms", NULL, NULL, ctl_run_alarm_list },
+	{ "alarm disarm", "", "Disarms all alarms", NULL, NULL, ctl_run_alarm_disarm },
 	{ "version", "", "Prints the version of kvctl", NULL, NULL, ctl_run_version },
 	{ "help", "[command]", "Help about any command", NULL, ctl_help_options, ctl_run_help },
 	{ 0 }

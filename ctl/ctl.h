@@ -90,7 +90,7 @@ int ctl_main(struct ctl *ctl, int argc, char **argv);
 extern const struct option_def ctl_common_options[], ctl_get_options[], ctl_put_options[],
 	ctl_del_options[], ctl_txn_options[], ctl_watch_options[], ctl_compaction_options[],
 	ctl_timetolive_options[], ctl_keep_alive_options[], ctl_member_list_options[],
-	ctl_endpoint_options[], ctl_help_options[];
+	ctl_endpoint_options[], ctl_hashkv_options[], ctl_help_options[];
 struct ctl_parse_args {
 	const struct ctl_command *command;
 	bool common;			/* the options of every command are allowed too */
@@ -197,6 +197,10 @@ int ctl_run_lease_keep_alive(struct ctl *ctl);
 int ctl_run_member_list(struct ctl *ctl);
 int ctl_run_endpoint_status(struct ctl *ctl);
 int ctl_run_endpoint_health(struct ctl *ctl);
+int ctl_run_endpoint_hashkv(struct ctl *ctl);
+int ctl_run_defrag(struct ctl *ctl);
+int ctl_run_alarm_list(struct ctl *ctl);
+int ctl_run_alarm_disarm(struct ctl *ctl);
 int ctl_run_version(struct ctl *ctl);
 int ctl_run_help(struct ctl *ctl);
 

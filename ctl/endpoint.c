@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * endpoint status and health. Each endpoint has a client of its own, so that no other
- * answers in its place; all are asked at once.
+ * endpoint status, health and hashkv, and defrag. Each endpoint has a client of its own, so that no other
+ * answers in its place; all are
+ * asked at once, but for defrag, which stops those it asks.
  */
 #include "ctl/ctl.h"
 #include "ctl/print.h"
@@ -16,6 +17,8 @@ struct probe {
 	bool done;
 	struct show_status status;
 	struct show_health health;
+	struct show_hash hash;
+	char error[256];		/* of hashkv and defrag */
 };
 
 struct probes {
@@ -85,7 +88,8 @@ static int make_probes(struct ctl *ctl, struct probes *probes)
 
 		probe->ctl = ctl;
 		probe->started = uv_hrtime();
-		probe->status.endpoint = probe->health.endpoint = probes->endpoints[i];
+		probe->status.endpoint = probe->health.endpoint = probe->hash.endpoint =
+			probes->endpoints[i];
 		status = ctl_client(ctl, &probes->endpoints[i], 1, &probe->client);
 		if (status)
 			return status;
@@ -110,6 +114,9 @@ static void release_probes(struct ctl *ctl, struct probes *probes)
 		if (probe->status.response)
 			protobuf_c_message_free_unpacked(
 				(ProtobufCMessage *)probe->status.response, NULL);
+		if (probe->hash.response)
+			protobuf_c_message_free_unpacked(
+				(ProtobufCMessage *)probe->hash.response, NULL);
 	}
 	free(probes->at);
 	ctl_endpoints_free(probes->endpoints, probes->n);
@@ -293,4 +300,113 @@ int ctl_run_endpoint_health(struct ctl *ctl)
 	}
 	release_probes(ctl, &probes);
 	return status;
+}
+
+/* --- hashkv --------------------------------------------------------------------- */
+
+static void hash_done(void *user, const struct client_result *result)
+{
+	struct probe *probe = user;
+
+	probe->done = true;
+	if (result->code != GRPC_OK) {
+		ctl_error_text(result, probe->error, sizeof(probe->error));
+		return;
+	}
+	probe->hash.response = copy_message(result->response);
+	if (!probe->hash.response)
+		snprintf(probe->error, sizeof(probe->error), "out of memory");
+}
+
+/* Shows those that answered, after it has told of those that did not; then fails as the
+ * last of these did. */
+static int show_hashes(struct ctl *ctl, const struct probes *probes)
+{
+	struct show_hashes hashes = { .at = calloc(probes->n + 1, sizeof(*hashes.at)) };
+	const char *error = NULL;
+	int status;
+
+	if (!hashes.at)
+		return ctl_fail(ctl, CTL_ERROR, "out of memory");
+	for (size_t i = 0; i < probes->n; i++) {
+		const struct probe *probe = &probes->at[i];
+
+		if (probe->hash.response) {
+			hashes.at[hashes.n++] = probe->hash;
+			continue;
+		}
+		error = probe->error;
+		fprintf(ctl->err, "Failed to get the hash of endpoint %s (%s)\n",
+			probe->hash.endpoint, error);
+	}
+	status = ctl_show(ctl, SHOW_HASHES, &hashes);
+	free(hashes.at);
+	return status || !error ? status : ctl_fail(ctl, CTL_ERROR, "%s", error);
+}
+
+int ctl_run_endpoint_hashkv(struct ctl *ctl)
+{
+	Etcdserverpb__HashKVRequest request = ETCDSERVERPB__HASH_KVREQUEST__INIT;
+	struct probes probes = { 0 };
+	int status = make_probes(ctl, &probes);
+
+	request.revision = ctl->line.opt.rev;
+	for (size_t i = 0; !status && i < probes.n; i++)
+		if (client_call(probes.at[i].client, &client_maintenance_hash_kv, &request.base,
+				ctl_timeout_ms(ctl), hash_done, &probes.at[i], NULL))
+			status = ctl_fail(ctl, CTL_ERROR, "out of memory");
+	if (!status) {
+		wait_for_probes(ctl, &probes);
+		status = show_hashes(ctl, &probes);
+	}
+	release_probes(ctl, &probes);
+	return status;
+}
+
+/* --- defrag --------------------------------------------------------------------- */
+
+static void defrag_done(void *user, const struct client_result *result)
+{
+	struct probe *probe = user;
+
+	probe->done = true;
+	if (result->code != GRPC_OK)
+		ctl_error_text(result, probe->error, sizeof(probe->error));
+}
+
+static int defrag(struct ctl *ctl, struct probe *probe)
+{
+	Etcdserverpb__DefragmentRequest request = ETCDSERVERPB__DEFRAGMENT_REQUEST__INIT;
+	uint64_t began = uv_hrtime();
+	FILE *out;
+
+	if (client_call(probe->client, &client_maintenance_defragment, &request.base,
+			ctl_timeout_ms(ctl), defrag_done, probe, NULL))
+		return ctl_fail(ctl, CTL_ERROR, "out of memory");
+	while (!probe->done)
+		uv_run(ctl->loop, UV_RUN_ONCE);
+	out = *probe->error ? ctl->err : ctl->out;
+	fprintf(out, "%s etcd member[%s]. took ",
+		*probe->error ? "Failed to defragment" : "Finished defragmenting",
+		probe->hash.endpoint);
+	text_duration(out, (int64_t)(uv_hrtime() - began));
+	if (*probe->error)
+		fprintf(out, ". (%s)", probe->error);
+	fputc('\n', out);
+	return ctl_flush(ctl);
+}
+
+/* One after the other. */
+int ctl_run_defrag(struct ctl *ctl)
+{
+	struct probes probes = { 0 };
+	int status = make_probes(ctl, &probes);
+	bool failed = false;
+
+	for (size_t i = 0; !status && i < probes.n; i++) {
+		status = defrag(ctl, &probes.at[i]);
+		failed |= *probes.at[i].error;
+	}
+	release_probes(ctl, &probes);
+	return status ? status : failed ? CTL_ERROR : CTL_OK;
 }

@@ -126,6 +126,12 @@ const struct option_def ctl_endpoint_options[] = {
 	{ 0 }
 };
 
+const struct option_def ctl_hashkv_options[] = {
+	BOOL("cluster", "ask every member of the cluster, as its member list names them", cluster),
+	REVISION("rev", "hash what there is up to this revision; 0 is the latest", rev),
+	{ 0 }
+};
+
 const struct option_def ctl_help_options[] = {
 	OPT_ACTION("man", "print the manual page", struct ctl_options, man),
 	{ 0 }

@@ -23,6 +23,8 @@ enum show {
 	SHOW_MEMBERS,		/* Etcdserverpb__MemberListResponse */
 	SHOW_STATUS,		/* struct show_statuses */
 	SHOW_HEALTH,		/* struct show_healths */
+	SHOW_HASHES,		/* struct show_hashes */
+	SHOW_ALARMS,		/* Etcdserverpb__AlarmResponse */
 	SHOW_MAX,
 };
 
@@ -53,6 +55,16 @@ struct show_healths {
 	size_t n;
 };
 
+struct show_hash {
+	char *endpoint;
+	const Etcdserverpb__HashKVResponse *response;
+};
+
+struct show_hashes {
+	struct show_hash *at;
+	size_t n;
+};
+
 typedef void show_fn(struct ctl *ctl, const void *answer);
 
 struct printer {
@@ -78,6 +90,9 @@ struct print_rows {
 void print_rows_members(struct print_rows *rows, const Etcdserverpb__MemberListResponse *response);
 void print_rows_statuses(struct print_rows *rows, const struct show_statuses *statuses);
 void print_rows_healths(struct print_rows *rows, const struct show_healths *healths);
+void print_rows_hashes(struct print_rows *rows, const struct show_hashes *hashes);
+/* As etcd names it. */
+const char *print_alarm_name(Etcdserverpb__AlarmType alarm);
 void print_rows_release(struct print_rows *rows);
 
 #endif

@@ -262,6 +262,33 @@ static void fields_health(struct ctl *ctl, const void *answer)
 	}
 }
 
+static void fields_hashes(struct ctl *ctl, const void *answer)
+{
+	const struct show_hashes *hashes = answer;
+
+	for (size_t i = 0; i < hashes->n; i++) {
+		const Etcdserverpb__HashKVResponse *response = hashes->at[i].response;
+
+		put_header(ctl, response->header);
+		put_text(ctl, "Endpoint", hashes->at[i].endpoint);
+		put_u64(ctl, "Hash", response->hash);
+		put_i64(ctl, "HashRevision", response->hash_revision);
+		fputc('\n', ctl->out);
+	}
+}
+
+static void fields_alarms(struct ctl *ctl, const void *answer)
+{
+	const Etcdserverpb__AlarmResponse *response = answer;
+
+	put_header(ctl, response->header);
+	for (size_t i = 0; i < response->n_alarms; i++) {
+		put_id(ctl, "MemberID", response->alarms[i]->memberid);
+		fprintf(ctl->out, "\"AlarmType\" : %s\n\n",
+			print_alarm_name(response->alarms[i]->alarm));
+	}
+}
+
 const struct printer printer_fields = {
 	.name = "fields",
 	.show = {
@@ -278,5 +305,7 @@ const struct printer printer_fields = {
 		[SHOW_MEMBERS] = fields_members,
 		[SHOW_STATUS] = fields_status,
 		[SHOW_HEALTH] = fields_health,
+		[SHOW_HASHES] = fields_hashes,
+		[SHOW_ALARMS] = fields_alarms,
 	},
 };

@@ -332,6 +332,20 @@ static void json_health(struct ctl *ctl, const void *answer)
 	fputs(healths->n ? "]\n" : "null\n", ctl->out);
 }
 
+static void json_hashes(struct ctl *ctl, const void *answer)
+{
+	const struct show_hashes *hashes = answer;
+
+	for (size_t i = 0; i < hashes->n; i++) {
+		fputs(i ? ",{\"Endpoint\":" : "[{\"Endpoint\":", ctl->out);
+		json_string(ctl->out, hashes->at[i].endpoint);
+		fputs(",\"HashKV\":", ctl->out);
+		json_message(ctl->out, &hashes->at[i].response->base, false);
+		fputc('}', ctl->out);
+	}
+	fputs(hashes->n ? "]\n" : "null\n", ctl->out);
+}
+
 const struct printer printer_json = {
 	.name = "json",
 	.show = {
@@ -348,5 +362,7 @@ const struct printer printer_json = {
 		[SHOW_MEMBERS] = json_members,
 		[SHOW_STATUS] = json_status,
 		[SHOW_HEALTH] = json_health,
+		[SHOW_HASHES] = json_hashes,
+		[SHOW_ALARMS] = json_answer,
 	},
 };

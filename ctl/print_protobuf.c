@@ -42,5 +42,6 @@ const struct printer printer_protobuf = {
 		[SHOW_WATCH] = protobuf_watch,
 		[SHOW_REVOKE] = protobuf_revoke,
 		[SHOW_MEMBERS] = protobuf_answer,
+		[SHOW_ALARMS] = protobuf_answer,
 	},
 };

@@ -163,3 +163,26 @@ void print_rows_healths(struct print_rows *rows, const struct show_healths *heal
 		cell_set(rows, cell++, "%s", health->error);
 	}
 }
+
+void print_rows_hashes(struct print_rows *rows, const struct show_hashes *hashes)
+{
+	if (!rows_make(rows, 3, hashes->n))
+		return;
+	for (size_t i = 0; i < rows->n; i++) {
+		const Etcdserverpb__HashKVResponse *response = hashes->at[i].response;
+		char **cell = rows->cells + 3 * i;
+
+		cell_set(rows, cell++, "%s", hashes->at[i].endpoint);
+		cell_set(rows, cell++, "%" PRIu32, response->hash);
+		cell_set(rows, cell++, "%" PRId64, response->hash_revision);
+	}
+}
+
+const char *print_alarm_name(Etcdserverpb__AlarmType alarm)
+{
+	const ProtobufCEnumValue *value =
+		protobuf_c_enum_descriptor_get_value(&etcdserverpb__alarm_type__descriptor,
+						     (int)alarm);
+
+	return value ? value->name : "UNKNOWN";
+}

@@ -192,6 +192,31 @@ static void simple_health(struct ctl *ctl, const void *answer)
 	}
 }
 
+static void simple_hashes(struct ctl *ctl, const void *answer)
+{
+	struct print_rows rows;
+
+	print_rows_hashes(&rows, answer);
+	put_rows(ctl, &rows);
+}
+
+/* The text form of a protobuf, without the fields that are zero. */
+static void simple_alarms(struct ctl *ctl, const void *answer)
+{
+	const Etcdserverpb__AlarmResponse *response = answer;
+
+	for (size_t i = 0; i < response->n_alarms; i++) {
+		const Etcdserverpb__AlarmMember *member = response->alarms[i];
+
+		if (member->memberid)
+			fprintf(ctl->out, "memberID:%" PRIu64, member->memberid);
+		if (member->alarm)
+			fprintf(ctl->out, "%salarm:%s", member->memberid ? " " : "",
+				print_alarm_name(member->alarm));
+		fputc('\n', ctl->out);
+	}
+}
+
 const struct printer printer_simple = {
 	.name = "simple",
 	.show = {
@@ -208,5 +233,7 @@ const struct printer printer_simple = {
 		[SHOW_MEMBERS] = simple_members,
 		[SHOW_STATUS] = simple_status,
 		[SHOW_HEALTH] = simple_health,
+		[SHOW_HASHES] = simple_hashes,
+		[SHOW_ALARMS] = simple_alarms,
 	},
 };

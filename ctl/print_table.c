@@ -125,11 +125,21 @@ static void table_health(struct ctl *ctl, const void *answer)
 	put_table(ctl, headings, &rows);
 }
 
+static void table_hashes(struct ctl *ctl, const void *answer)
+{
+	static const char *const headings[] = { "endpoint", "hash", "hash revision" };
+	struct print_rows rows;
+
+	print_rows_hashes(&rows, answer);
+	put_table(ctl, headings, &rows);
+}
+
 const struct printer printer_table = {
 	.name = "table",
 	.show = {
 		[SHOW_MEMBERS] = table_members,
 		[SHOW_STATUS] = table_status,
 		[SHOW_HEALTH] = table_health,
+		[SHOW_HASHES] = table_hashes,
 	},
 };

@@ -66,7 +66,8 @@ struct client_method {
 extern const struct client_method client_kv_range, client_kv_put, client_kv_delete_range,
 	client_kv_txn, client_kv_compact, client_lease_grant, client_lease_revoke,
 	client_lease_time_to_live, client_lease_leases, client_cluster_member_list,
-	client_maintenance_status, client_maintenance_alarm;
+	client_maintenance_status, client_maintenance_alarm, client_maintenance_hash_kv,
+	client_maintenance_defragment;
 
 typedef void client_done_fn(void *user, const struct client_result *result);
 

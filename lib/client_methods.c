@@ -24,3 +24,5 @@ METHOD(lease_leases, CLIENT_READ, "Lease/LeaseLeases", lease_leases_response);
 METHOD(cluster_member_list, CLIENT_READ, "Cluster/MemberList", member_list_response);
 METHOD(maintenance_status, CLIENT_READ, "Maintenance/Status", status_response);
 METHOD(maintenance_alarm, CLIENT_WRITE, "Maintenance/Alarm", alarm_response);
+METHOD(maintenance_hash_kv, CLIENT_READ, "Maintenance/HashKV", hash_kvresponse);
+METHOD(maintenance_defragment, CLIENT_WRITE, "Maintenance/Defragment", defragment_response);

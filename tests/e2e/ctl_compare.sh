@@ -46,6 +46,7 @@ plain() {
 		-e "s/${LEASE[$who,u]:-@}/LEASE/g" \
 		-e "s/${EP[$who]#*:}/PORT/g" -e "s/${PEER[$who]#http://*:}/PEER/g" \
 		-e 's/(took = |took":"|"Took" : )[0-9.]+(µs|ms|s)/\1TIME/' \
+		-e 's/took [0-9.]+(µs|ms|s)/took TIME/' -e 's/(memberID:[A-Z]+) +alarm/\1 alarm/' \
 		-e 's/remaining\([0-9]+s\)/remaining(TTL)/' -e 's/"ttl":[0-9]+/"ttl":TTL/'
 }
 
@@ -294,8 +295,53 @@ cluster() {
 		both endpoint health -w $w
 		both endpoint health -w $w --cluster
 	done
+	for w in simple json fields table; do
+		both_there endpoint hashkv -w $w
+		both_there endpoint hashkv -w $w --hex --rev 5
+		both_there endpoint hashkv -w $w --cluster
+		both_there endpoint hashkv -w $w --rev 100000
+	done
+	both defrag x
+	both defrag --cluster
+	both endpoint hashkv -w protobuf
 	both endpoint status -w protobuf
 	both endpoint health -w protobuf
+}
+
+# raised WHO: it has the alarm.
+raised() { "$ETCDCTL" --endpoints "${EP[$1]}" alarm list | grep -q NOSPACE; }
+
+# Of servers that have no room at all.
+alarms() {
+	local who w
+	formats alarm list
+	formats alarm disarm
+	for w in simple json fields; do
+		both put a 1
+		for who in etcdctl kvctl; do
+			until_true 10 raised "$who" || true
+		done
+		both alarm list -w $w
+		both alarm list -w $w --hex
+		both_there alarm list -w protobuf
+		both endpoint health -w $w
+		both alarm disarm -w $w
+		both alarm list -w $w
+	done
+	both alarm list x
+	both alarm disarm x
+}
+
+# begin FLAG...: a server for each program.
+begin() {
+	local who
+	for who in etcdctl kvctl; do
+		start_server "$KIND" "$@" || finish
+		EP[$who]=${URL#http://}
+		PEER[$who]=$PEER_URL
+		unset "LEASE[$who]" "LEASE[$who,u]"
+	done
+	note_ids
 }
 
 # The bytes of messages, which have identifiers in them: from one server.
@@ -353,18 +399,14 @@ for KIND in ${SERVER_KINDS:-etcd kvd}; do
 		skip 'the same against kvd' 'no kvd built'
 		continue
 	fi
-	for who in etcdctl kvctl; do
-		start_server "$KIND" || finish
-		EP[$who]=${URL#http://}
-		PEER[$who]=$PEER_URL
-		unset "LEASE[$who]" "LEASE[$who,u]"
-	done
-	note_ids
+	begin
 	kv
 	leases
 	transactions
 	watches
 	cluster
 	errors_of_use
+	begin --quota-backend-bytes=1000
+	alarms
 done
 finish

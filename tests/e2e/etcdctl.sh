@@ -108,6 +108,10 @@ maintenance() {
 		"$(ctl get c --rev $((rev - 1)))"
 	contains "$V endpoint health" 'is healthy' "$(ctl endpoint health)"
 	contains "$V endpoint status" "$URL" "$(ctl endpoint status)"
+	contains "$V endpoint hashkv" "$URL, " "$(ctl endpoint hashkv)"
+	contains "$V endpoint hashkv of a revision to come" 'is a future revision' \
+		"$(ctl endpoint hashkv --rev 1000000)"
+	same "$V alarm list" '' "$(ctl alarm list)"
 	contains "$V member list" started "$(ctl member list)"
 }
 

@@ -11,6 +11,7 @@
 enum { COOKIE_DOT = 1, COOKIE_DOT_DOT = 2 };
 
 struct dir_handle {
+	struct list link;	/* in fs->dir_handles */
 	struct node *dir;
 	struct node *last;	/* the child given last, so as not to search for it */
 };
@@ -23,6 +24,15 @@ struct page {
 	bool plus;
 };
 
+static void close_dir(struct fs *fs, struct dir_handle *handle)
+{
+	list_del(&handle->link);
+	if (handle->last)
+		node_put(&fs->tree, handle->last);
+	node_put(&fs->tree, handle->dir);
+	free(handle);
+}
+
 void fs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
@@ -33,24 +43,23 @@ void fs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		fuse_reply_err(req, dir ? ENOMEM : ESTALE);
 		return;
 	}
+	list_add_tail(&fs->dir_handles, &handle->link);
 	handle->dir = node_get(dir);
 	fi->fh = (uintptr_t)handle;
-	if (!fuse_reply_open(req, fi))
-		return;
-	node_put(&fs->tree, dir);
-	free(handle);
+	if (fuse_reply_open(req, fi))
+		close_dir(fs, handle);
 }
 
 void fs_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct dir_handle *handle = (struct dir_handle *)(uintptr_t)fi->fh;
-	struct fs *fs = fs_of(req);
-
-	if (handle->last)
-		node_put(&fs->tree, handle->last);
-	node_put(&fs->tree, handle->dir);
-	free(handle);
+	close_dir(fs_of(req), (struct dir_handle *)(uintptr_t)fi->fh);
 	fuse_reply_err(req, 0);
+}
+
+void dirs_release(struct fs *fs)
+{
+	while (!list_empty(&fs->dir_handles))
+		close_dir(fs, list_first(&fs->dir_handles, struct dir_handle, link));
 }
 
 /* Every change of a directory is in the cluster before it is answered. */

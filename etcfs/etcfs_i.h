@@ -29,6 +29,10 @@
 /* An implied directory whose last file was removed here stays this long, so that
  * "rm -r" finds it. */
 #define LINGER_MS 1000
+/* The kernel tells of every signal, also of one that its program handles and forgets, an
+ * alarm say; the program would take EINTR for a failure. So what takes no longer than
+ * this cannot be interrupted. */
+#define PATIENCE_MS 1000
 /* A change from elsewhere that no helper has shown by then is applied without. */
 #define ECHO_DEADLINE_MS 1000
 
@@ -85,7 +89,8 @@ struct fs {
 	struct sync sync;
 	struct echo echo;
 	struct mount mount;
-	struct list askers, ops, handles;
+	struct list askers, ops, handles, dir_handles;
+	uv_timer_t patience;		/* runs while some asker is interrupted */
 	bool interrupted;		/* some asker was */
 	int exit_code;
 };
@@ -98,8 +103,8 @@ void fs_now(struct fs *fs);
 
 /*
  * Somebody who waits: a request of the kernel, or a step of another operation (then
- * @fn). An interrupted request is answered EINTR and taken off; what it started goes
- * on and takes effect when it is done.
+ * @fn). A request that was interrupted is answered EINTR and taken off once it has
+ * waited for PATIENCE_MS; what it started goes on and takes effect when it is done.
  */
 struct asker {
 	struct list link;		/* in fs->askers */
@@ -107,6 +112,7 @@ struct asker {
 	struct fs *fs;
 	fuse_req_t req;
 	void (*fn)(struct asker *asker, int err);
+	uint64_t since;			/* uv_now() when it began to wait */
 	bool interrupted;
 };
 
@@ -116,7 +122,9 @@ fuse_req_t asker_take(struct asker *asker);
 /* Answers, or calls fn, and frees an asker that was allocated. */
 void asker_finish(struct asker *asker, int err);
 struct asker *asker_new(struct fs *fs, fuse_req_t req);
-/* Answers those that were interrupted meanwhile. */
+void askers_start(struct fs *fs);
+void askers_stop(struct fs *fs);
+/* Looks after those that were interrupted meanwhile. */
 void askers_interrupt(struct fs *fs);
 
 struct op {
@@ -210,6 +218,8 @@ void fs_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		    struct fuse_file_info *fi);
 void fs_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void fs_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+/* Those that are open when the session ends. */
+void dirs_release(struct fs *fs);
 
 void fs_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
 void fs_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev);

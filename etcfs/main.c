@@ -105,6 +105,7 @@ static void on_closed(void *arg)
 static void release(struct fs *fs)
 {
 	mount_release(fs);
+	askers_stop(fs);
 	if (fs->client)
 		client_close(fs->client, on_closed, NULL);
 	/* until the last handle is closed */
@@ -125,9 +126,10 @@ static int serve(struct fs *fs, const char *endpoints, char *why, size_t why_siz
 	};
 	int err;
 
-	list_init(&fs->askers);
+	askers_start(fs);
 	list_init(&fs->ops);
 	list_init(&fs->handles);
+	list_init(&fs->dir_handles);
 	fs->mount.mountinfo_fd = -1;
 	err = set_prefix(fs);
 	if (!err)
@@ -148,6 +150,7 @@ static int serve(struct fs *fs, const char *endpoints, char *why, size_t why_siz
 		uv_run(fs->loop, UV_RUN_DEFAULT);
 	fs->sync.lost = true;		/* what is left now stays unwritten */
 	handles_release(fs);
+	dirs_release(fs);
 	echo_stop(fs);
 	sync_stop(fs);
 release:

@@ -8,7 +8,7 @@
 /* --- askers ----------------------------------------------------------------------- */
 
 /* Called while libfuse holds the request's lock: it is answered later, by
- * askers_interrupt(). */
+ * run_out(). */
 static void on_interrupt(fuse_req_t req, void *data)
 {
 	struct asker *asker = data;
@@ -19,7 +19,7 @@ static void on_interrupt(fuse_req_t req, void *data)
 
 void asker_init(struct asker *asker, struct fs *fs, fuse_req_t req)
 {
-	*asker = (struct asker){ .fs = fs, .req = req };
+	*asker = (struct asker){ .fs = fs, .req = req, .since = uv_now(fs->loop) };
 	list_init(&asker->wait);
 	list_add_tail(&fs->askers, &asker->link);
 	if (req)
@@ -60,22 +60,51 @@ void asker_finish(struct asker *asker, int err)
 	free(asker);
 }
 
-void askers_interrupt(struct fs *fs)
+/* Answers the interrupted that have waited long enough, and comes back for the others. */
+static void run_out(uv_timer_t *timer)
 {
+	struct fs *fs = timer->data;
 	struct asker *asker;
+	uint64_t wait = PATIENCE_MS, waited;
+	bool more = false;
 
-	if (!fs->interrupted)
-		return;
-	fs->interrupted = false;
 	list_for_each(asker, &fs->askers, link) {
 		fuse_req_t req = asker->req;
 
 		if (!asker->interrupted || !req)
 			continue;
+		waited = uv_now(fs->loop) - asker->since;
+		if (waited < PATIENCE_MS) {
+			wait = MIN(wait, PATIENCE_MS - waited);
+			more = true;
+			continue;
+		}
 		fuse_req_interrupt_func(req, NULL, NULL);
 		asker->req = NULL;
 		fuse_reply_err(req, EINTR);
 	}
+	if (more)
+		uv_timer_start(timer, run_out, wait, 0);
+}
+
+void askers_interrupt(struct fs *fs)
+{
+	if (!fs->interrupted)
+		return;
+	fs->interrupted = false;
+	run_out(&fs->patience);
+}
+
+void askers_start(struct fs *fs)
+{
+	list_init(&fs->askers);
+	uv_timer_init(fs->loop, &fs->patience);
+	fs->patience.data = fs;
+}
+
+void askers_stop(struct fs *fs)
+{
+	uv_close((uv_handle_t *)&fs->patience, NULL);
 }
 
 /* --- calls ------------------------------------------------------------------------ */
@@ -90,7 +119,8 @@ static int errno_of(const struct client_result *result)
 	case GRPC_UNAVAILABLE:
 		return result->unknown ? -EIO : -ETIMEDOUT;
 	case GRPC_RESOURCE_EXHAUSTED:
-		return strstr(result->text, "space") ? -ENOSPC : -EFBIG;
+		return strstr(result->text, "space") ? -ENOSPC :
+		       strstr(result->text, "too many") ? -EAGAIN : -EFBIG;
 	case GRPC_INVALID_ARGUMENT:
 		return strstr(result->text, "too large") ? -EFBIG : -EINVAL;
 	case GRPC_PERMISSION_DENIED:

@@ -191,8 +191,8 @@ static const char man_head[] =
 	".SS Without a quorum\n"
 	"Reading goes on from memory. The first change waits for \\fB\\-\\-timeout\\fR and\n"
 	"fails with ETIMEDOUT, or EIO where it may have happened; after it changes fail\n"
-	"with EROFS at once until the cluster answers again. A change that waits can be\n"
-	"interrupted by a signal.\n"
+	"with EROFS at once until the cluster answers again. A change that has waited for a\n"
+	"second can be interrupted by a signal.\n"
 	".SS Locks\n"
 	"Locks hold between the programs of this host.\n"
 	".SH OPTIONS\n";

@@ -227,7 +227,15 @@ no_quorum() {
 	same "who waits can be interrupted" 124 "$(timeout -s INT 0.3 mkdir qi; echo $?)"
 	kill -CONT "$SERVER"
 	until_true 10 touch q
-	rm -rf q qd qi
+	kill -STOP "$SERVER"
+	perl -e '$SIG{USR1} = sub {}; mkdir("qs") or die("$!\n")' &
+	waiting=$!
+	until_true 5 grep -q 'fuse\|request_wait' "/proc/$waiting/wchan"
+	kill -USR1 "$waiting"
+	kill -CONT "$SERVER"
+	wait "$waiting"
+	same "but a signal that is handled is no failure" 0 $?
+	rm -rf q qd qi qs
 }
 
 endings() {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * endpoint status, health and hashkv, and defrag. Each endpoint has a client of its own, so that no other
- * answers in its place; all are
- * asked at once, but for defrag, which stops those it asks.
+ * endpoint status, health and hashkv, and defrag. Each endpoint has a client of its own,
+ * so that no other answers in its place; all are asked at once, but for defrag, which
+ * stops those it asks.
  */
 #include "ctl/ctl.h"
 #include "ctl/print.h"

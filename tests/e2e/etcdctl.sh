@@ -99,7 +99,7 @@ watches() {
 }
 
 maintenance() {
-	local rev
+	local rev at=${URL#http://}
 	ctl put c 1 >/dev/null
 	ctl put c 2 >/dev/null
 	rev=$(ctl get c -w json | sed 's/.*"revision":\([0-9]*\).*/\1/')
@@ -108,9 +108,9 @@ maintenance() {
 		"$(ctl get c --rev $((rev - 1)))"
 	contains "$V endpoint health" 'is healthy' "$(ctl endpoint health)"
 	contains "$V endpoint status" "$URL" "$(ctl endpoint status)"
-	contains "$V endpoint hashkv" "$URL, " "$(ctl endpoint hashkv)"
+	contains "$V endpoint hashkv" "$at, " "$(URL=$at ctl endpoint hashkv)"
 	contains "$V endpoint hashkv of a revision to come" 'is a future revision' \
-		"$(ctl endpoint hashkv --rev 1000000)"
+		"$(URL=$at ctl endpoint hashkv --rev 1000000)"
 	same "$V alarm list" '' "$(ctl alarm list)"
 	contains "$V member list" started "$(ctl member list)"
 }

@@ -134,7 +134,7 @@ static int set_attr(struct fs *fs, fuse_req_t req, struct node *node, const stru
 	bool keep;
 	int err;
 
-	if (edit || node->unlinked) {
+	if (edit || node->unlinked || (!node->parent && node != fs->tree.root)) {
 		/* the time at which it is written need not be kept */
 		keep = node->attr.times_set || !(to_set & now);
 		node->attr = *attr;

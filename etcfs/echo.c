@@ -292,6 +292,9 @@ static void dispatch(struct fs *fs)
 		if (!is_notice(job) && dir_is_busy(fs, job))
 			continue;
 		if (!still_wanted(job)) {
+			/* it was moved, and what the kernel knows of it is still old */
+			job->node->changed |= job->kind == JOB_MODIFY;
+			job->node->touched |= job->kind == JOB_ATTRIB;
 			tree_unsettle(&fs->tree, job->node);
 			job_free(fs, job);
 			continue;

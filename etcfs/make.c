@@ -23,6 +23,8 @@ int name_allowed(struct fs *fs, const struct node *dir, const char *name)
 {
 	if (strlen(name) > NAME_MAX)
 		return -ENAMETOOLONG;
+	if (!dir->visible)
+		return -ENOENT;		/* it is gone, and has no key any more */
 	if (dir == fs->tree.root && (!strcmp(name, TREE_RESERVED) || !strcmp(name, NAME_VALUE)))
 		return -EPERM;
 	/* with an empty value it would be the directory's marker */

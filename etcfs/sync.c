@@ -60,13 +60,14 @@ void sync_deleted(struct fs *fs, struct slice key, int64_t revision)
 	list_add_tail(&fs->sync.deletes, &own->link);
 }
 
-static bool deleted_by_us(struct fs *fs, const struct event *event)
+/* What was read, or watched, of the key is older than its deletion by us. */
+static bool deleted_by_us(struct fs *fs, struct slice key, int64_t revision)
 {
 	struct own_delete *own;
 
 	list_for_each(own, &fs->sync.deletes, link)
-		if (event->version.mod_revision <= own->revision &&
-		    slice_eq(slice_of(own->key, own->len), event->key))
+		if (revision <= own->revision &&
+		    slice_eq(slice_of(own->key, own->len), key))
 			return true;
 	return false;
 }
@@ -119,7 +120,7 @@ static void apply(struct fs *fs, const struct event *event)
 		.key = event->key, .value = event->value, .version = event->version,
 	};
 
-	if (deleted_by_us(fs, event))
+	if (deleted_by_us(fs, event->key, event->version.mod_revision))
 		return;
 	fs->echo.applied++;
 	if (!event->put)
@@ -264,7 +265,9 @@ static void keep_page(struct fs *fs, const Etcdserverpb__RangeResponse *response
 		};
 
 		*bytes += kv->key.len + kv->value.len;
-		if (kv->key.len >= lead && tree_put(&fs->tree, &put, NULL))
+		if (kv->key.len < lead || deleted_by_us(fs, put.key, kv->mod_revision))
+			continue;
+		if (tree_put(&fs->tree, &put, NULL))
 			log_error("no memory for a key", LOG_BYTES("key", put.key));
 	}
 }

@@ -305,10 +305,14 @@ static mode_t type_of(struct tree *tree, struct slice key, int64_t create_revisi
 	memcpy(full + strlen(lead), key.data, key.len);
 	meta = meta_find(&tree->metas, slice_of(full, strlen(lead) + key.len));
 	free(full);
-	if (!meta || !meta->has_mode || meta->revision < create_revision ||
-	    S_ISDIR(meta->attr.mode) || !(meta->attr.mode & S_IFMT))
+	if (!meta || !meta->has_mode || meta->revision < create_revision)
 		return S_IFREG;
-	return meta->attr.mode & S_IFMT;
+	switch (meta->attr.mode & S_IFMT) {
+	case S_IFLNK: case S_IFIFO: case S_IFSOCK: case S_IFCHR: case S_IFBLK:
+		return meta->attr.mode & S_IFMT;
+	default:
+		return S_IFREG;
+	}
 }
 
 /* The sidecar of @node is another one now; @own: made from what the node has. */

@@ -134,10 +134,35 @@ concurrency() {
 	echo one >&7
 	exec 7>&-
 	same "what is appended goes behind it" $'theirs\none' "$(value c)"
+	put_seen gone/x 1
+	exec 7<gone/x
+	del gone/x
+	until_true 5 test ! -e gone
+	perl -e 'open(F, "<&=7"); chmod(0600, *F) or die'
+	exec 7<&-
+	same "the mode of a file that is gone is kept nowhere" '' \
+		"$(field .etcfs/meta/file/ Version)"
 	put excl theirs
 	same "O_EXCL fails where the key is there" 1 \
 		"$( (set -C; : >excl) 2>/dev/null; echo $?)"
 	rm c excl
+}
+
+# The kernel goes on with a directory that could not be removed in front of it.
+mounted_over() {
+	put_seen over/x 1
+	cd over || return
+	if ! mount -t tmpfs none "$MNT/over" 2>/dev/null; then
+		skip "a directory that is mounted over" "no mount"
+		cd "$MNT" || exit
+		return
+	fi
+	del over/x
+	check "what is mounted over can vanish" until_true 5 test ! -e "$MNT/over"
+	same "nothing can be made in it" "No such file or directory" \
+		"$(mkdir y 2>&1 | sed 's/.*: //')"
+	same "not elsewhere either" '' "$(field y/ Version)"
+	cd "$MNT" || exit
 }
 
 use_git() {
@@ -288,6 +313,7 @@ basics
 directories
 odd_keys
 concurrency
+mounted_over
 use_editors
 use_copiers
 use_git

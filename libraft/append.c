@@ -50,6 +50,7 @@ static size_t entries_known(const struct raft *raft, const struct raft_message *
 int handle_append(struct raft *raft, struct raft_update *up, const struct raft_message *m)
 {
 	uint64_t last = m->index + m->n_entries;
+	bool changes = false;
 	size_t known;
 	int ret;
 
@@ -63,9 +64,13 @@ int handle_append(struct raft *raft, struct raft_update *up, const struct raft_m
 		ret = log_begin(&raft->log, up, m->entries[known].index, m->n_entries - known);
 		if (ret)
 			return ret;
-		for (size_t i = known; i < m->n_entries; i++)
+		for (size_t i = known; i < m->n_entries; i++) {
 			log_push(&raft->log, up, &m->entries[i]);
+			changes = changes || m->entries[i].type != RAFT_ENTRY_NORMAL;
+		}
 	}
+	if (changes)
+		raft_commit_changes(raft);
 	raft_commit_to(raft, MIN(m->commit, last));
 	return reply_append(raft, up, m->from, last);
 }

@@ -61,6 +61,7 @@ static void reset(struct raft *raft, uint64_t term)
 	raft->pending_conf = 0;
 	raft->uncommitted_bytes = 0;
 	raft->term_start = 0;
+	raft->elected_alone = false;
 	reads_reset(&raft->reads);
 	reset_votes(raft);
 }
@@ -111,6 +112,7 @@ static int become_leader(struct raft *raft, struct raft_update *up)
 	own->match = raft->log.stored;
 	own->next = own->match + 1;
 	own->recent_active = true;
+	raft->elected_alone = conf_is_singleton(&raft->conf, raft->id);
 	raft->term_start = raft->log.last + 1;
 	raft->pending_conf = raft->log.last;
 	ret = leader_append_empty(raft, up, RAFT_ENTRY_NORMAL);
@@ -319,14 +321,39 @@ static void learn_commit(struct raft *raft, const struct raft_message *m)
 	BUG_ON(raft->log.commit > raft->log.last);
 }
 
+/*
+ * The other way round: the one who refuses has a longer log but knows of less that is
+ * committed, and may be a voter, and electable, once it knows more. It takes a refusal
+ * of its own as above.
+ */
+static int teach_commit(struct raft *raft, struct raft_update *up, const struct raft_message *m)
+{
+	struct raft_message reply = {
+		.type = m->type,
+		.to = m->from,
+		.term = raft->term,
+		.index = raft->log.commit,
+		.reject = true,
+	};
+
+	if (!m->reject || !m->index || m->index >= raft->log.commit)
+		return 0;
+	BUG_ON(!log_term(&raft->log, reply.index, &reply.log_term));
+	return raft_send(raft, up, &reply);
+}
+
 int handle_vote_response(struct raft *raft, struct raft_update *up,
 			 const struct raft_message *m)
 {
 	struct raft_progress *pr = progress_find(raft, m->from);
 	bool pre = m->type == RAFT_MSG_PRE_VOTE_RESP;
+	int ret;
 
 	BUG_ON(m->term < raft->term);
 	learn_commit(raft, m);
+	ret = teach_commit(raft, up, m);
+	if (ret)
+		return ret;
 	if (raft->role != (pre ? RAFT_PRE_CANDIDATE : RAFT_CANDIDATE) || !pr)
 		return 0;
 	/* A grant must be about the term this member asked for now. */

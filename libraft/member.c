@@ -62,6 +62,41 @@ int raft_conf_switch(struct raft *raft, struct raft_conf_state *conf)
 	return ret;
 }
 
+/* A leader: the first change in its log that is not in force; UINT64_MAX none. */
+uint64_t raft_next_change(const struct raft *raft)
+{
+	uint64_t from = MAX(raft->log.applied, raft->conf_index) + 1;
+	uint64_t to = MIN(raft->pending_conf, raft->log.last);
+
+	BUG_ON(raft->role != RAFT_LEADER);
+	for (uint64_t i = from; i <= to; i++)
+		if (log_entry(&raft->log, i)->type != RAFT_ENTRY_NORMAL)
+			return i;
+	return UINT64_MAX;
+}
+
+/*
+ * A change is taken up once the one before it is in force: so all but the last in the
+ * log are committed. A member that did not know that might stand for election, or be
+ * elected, in a configuration that shares no quorum with the one in force.
+ */
+void raft_commit_changes(struct raft *raft)
+{
+	struct raft_log *log = &raft->log;
+	uint64_t later = 0, i = log->last;
+
+	for (; i > log->commit; i--) {
+		if (log_entry(log, i)->type == RAFT_ENTRY_NORMAL)
+			continue;
+		if (later)
+			break;
+		later = i;
+	}
+	BUG_ON(i > log->last);
+	if (i > log->commit)
+		raft_commit_to(raft, i);
+}
+
 /* A leader whose configuration has changed: thesis 4.2.2 and 4.2.3. */
 static int leader_conf_changed(struct raft *raft, struct raft_update *up)
 {
@@ -102,19 +137,21 @@ int raft_conf_applied(struct raft *raft, struct raft_update *up,
 {
 	const struct raft_conf_change *change = event->conf_change, leave = { 0 };
 	struct raft_conf_state conf;
-	int ret;
+	int ret, err;
 
 	BUG_ON(change && change->n_changes && !change->changes);
 	BUG_ON(event->index > raft->log.handed);
 	raft->conf_index = MAX(raft->conf_index, event->index);
 	if (changes_nothing(raft, change))
-		return 0;
+		return raft->role == RAFT_LEADER ? leader_conf_changed(raft, up) : 0;
 	ret = conf_change_apply(&raft->conf, change->n_changes ? change : &leave, &conf);
 	if (!ret)
 		ret = raft_conf_switch(raft, &conf);
-	if (ret || raft->role != RAFT_LEADER)
+	if (raft->role != RAFT_LEADER || (ret && ret != -EINVAL))
 		return ret;
-	return leader_conf_changed(raft, up);
+	/* Also where nothing has changed: what follows the entry may count now. */
+	err = leader_conf_changed(raft, up);
+	return err ? err : ret;
 }
 
 /* ConfChangeV2 field 2 lists the changes; without any it leaves a joint configuration. */

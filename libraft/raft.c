@@ -105,6 +105,7 @@ static int raft_load(struct raft *raft, const struct raft_config *c)
 		raft->vote = 0;
 	}
 	raft->handed_soft_state.term = raft->term;
+	raft_commit_changes(raft);
 	ret = conf_copy(&c->snapshot.conf, &conf);
 	return ret ? ret : raft_conf_switch(raft, &conf);
 }

@@ -200,6 +200,7 @@ struct raft {
 
 	/* of a leader */
 	uint64_t term_start;		/* index of the first entry of its term */
+	bool elected_alone;		/* by its own vote, which may not be stored yet */
 	uint64_t transferee;		/* leadership goes there; 0 no transfer */
 	uint64_t pending_conf;		/* no change before this index is applied */
 	uint64_t uncommitted_bytes;
@@ -279,6 +280,8 @@ int transfer_leader(struct raft *raft, struct raft_update *up, uint64_t to);
 int transfer_caught_up(struct raft *raft, struct raft_update *up, struct raft_progress *pr);
 
 /* member.c: the configuration in force */
+uint64_t raft_next_change(const struct raft *raft);
+void raft_commit_changes(struct raft *raft);
 int raft_conf_switch(struct raft *raft, struct raft_conf_state *conf);
 int raft_conf_applied(struct raft *raft, struct raft_update *up,
 		      const struct raft_event *event);

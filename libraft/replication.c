@@ -165,7 +165,8 @@ static uint64_t match_of(const void *arg, uint64_t id)
 
 /*
  * Thesis 3.6.2: by counting, a leader commits only entries of its own term; those
- * before are committed with them.
+ * before are committed with them. But what follows a change of the configuration is
+ * counted when that change is in force, not by the quorum before it.
  */
 int leader_maybe_commit(struct raft *raft, struct raft_update *up, bool *advanced)
 {
@@ -173,9 +174,13 @@ int leader_maybe_commit(struct raft *raft, struct raft_update *up, bool *advance
 
 	BUG_ON(raft->role != RAFT_LEADER);
 	BUG_ON(index > raft->log.last);
-	*advanced = index > raft->log.commit && log_matches(&raft->log, index, raft->term);
-	if (!*advanced)
+	*advanced = false;
+	if (index <= raft->log.commit || !log_matches(&raft->log, index, raft->term))
 		return 0;
+	index = MIN(index, raft_next_change(raft));
+	if (index <= raft->log.commit)
+		return 0;
+	*advanced = true;
 	raft_commit_to(raft, index);
 	return reads_release_waiting(raft, up);
 }
@@ -221,6 +226,9 @@ static void leader_push(struct raft *raft, struct raft_update *up, const struct 
 
 	if (e.type != RAFT_ENTRY_NORMAL) {
 		if (conf_change_is_refused(raft, &e)) {
+			/* Its payload was counted as uncommitted and will never be. */
+			BUG_ON(raft->uncommitted_bytes < entry_bytes(from));
+			raft->uncommitted_bytes -= entry_bytes(from);
 			e.type = RAFT_ENTRY_NORMAL;
 			e.payload = NULL;
 		} else {

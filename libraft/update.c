@@ -89,7 +89,8 @@ void raft_messages_free(struct raft_message *messages, size_t n)
  * Thesis 3.8: whatever promises that something is stored goes out after it is. A vote
  * request waits too: it says that this member voted for itself. So does all that a
  * leader elected by itself alone sends before its first entry is stored, since until
- * then it may forget that it ever was the leader of this term.
+ * then it may forget that it ever was the leader of this term; also when a change of
+ * the configuration has given it company by then.
  */
 static bool needs_storage(const struct raft *raft, enum raft_message_type type)
 {
@@ -104,8 +105,7 @@ static bool needs_storage(const struct raft *raft, enum raft_message_type type)
 	case RAFT_MSG_SNAP:
 	case RAFT_MSG_TIMEOUT_NOW:
 		BUG_ON(raft->role != RAFT_LEADER);
-		return raft->log.stored < raft->term_start &&
-		       conf_is_singleton(&raft->conf, raft->id);
+		return raft->elected_alone && raft->log.stored < raft->term_start;
 	default:
 		return false;
 	}

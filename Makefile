@@ -7,6 +7,7 @@
 #   make run [MNT=dir]   install what is missing, build, start one member, mount it
 #   make check           install what is missing, build, run the tests
 #   make deps            install the Debian packages
+#   make sim [SEEDS=n]   simulate that many groups under faults
 #   make install         DESTDIR= prefix=/usr/local
 #   O=dir                where the build goes (default: build)
 #   V=1                  show the commands
@@ -178,11 +179,19 @@ $(tools):
 	$(link) $(LIBS_LIB)
 
 # libraft's proof: scripts, and a simulator. They link nothing but libraft.
-sim := $(O)/raft_script
+sim := $(O)/raft_script $(O)/raft_sim
 $(O)/raft_script: $(call obj,$(addprefix tests/sim/,raft_script.c script_conf.c \
 	script_group.c)) $(O)/libraft.a
+$(O)/raft_sim: $(call obj,$(addprefix tests/sim/,raft_sim.c world.c net.c node.c chaos.c \
+	check.c links.c)) $(O)/libraft.a
 $(sim):
 	$(link)
+
+# make sim SEEDS=n: that many groups under every class of faults
+SEEDS ?= 1000
+.PHONY: sim
+sim: $(O)/raft_sim
+	@$(O)/raft_sim --seeds $(SEEDS)
 
 # Kept, although only the test programs ask for them.
 .SECONDARY: $(call obj,$(wildcard tests/*/*.c))

@@ -93,6 +93,7 @@ for t in "$O"/tests/unit/*; do
 	[[ -f $t && -x $t ]] && suite "unit/${t##*/}" "$t"
 done
 suite sim/raft_script "$O/raft_script" tests/data/raft
+suite sim/sim tests/sim/sim.sh
 suite lint tests/lint/lint.sh
 suite diff/replay tests/diff/replay.sh
 if [[ -x $O/peer/diff && -x $O/peer/etcd ]]; then

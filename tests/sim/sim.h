@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A group of members in one process, driven by one seed: network, disks, clocks and
+ * clients are simulated, and every choice is drawn from one generator, so that the same
+ * seed takes the same steps. Nothing here reads a clock or a pointer's value.
+ *
+ *	world.c		time: the events to come, in their order; draws; the trace
+ *	net.c		messages under way, and what happens to them
+ *	node.c		a member: libraft, its disk, its state machine
+ *	chaos.c		which faults strike when, what clients ask for, and the calm after
+ *	check.c		what Raft promises, checked after every step
+ *
+ * A member is events in (node_tick(), node_receive(), node_propose() ...) and updates
+ * out (node_flush()): whatever else has a raft inside takes the place of node.c by
+ * offering the same functions.
+ *
+ * Time is counted in hundredths of a tick. Ids are 1 .. SIM_NODES - 1.
+ */
+#ifndef TESTS_SIM_SIM_H
+#define TESTS_SIM_SIM_H
+
+#include "libraft/raft.h"
+
+#define SIM_NODES 10
+#define SIM_INDEXES 16384
+#define SIM_TERMS 4096
+#define SIM_TICK 100
+#define SIM_ELECTION_TICKS 10
+
+/* What can be counted; a run of many seeds must have seen each. */
+enum sim_class {
+	SIM_LOSS, SIM_DUPLICATE, SIM_REORDER, SIM_LATE, SIM_ONE_WAY, SIM_SPLIT, SIM_ISOLATE,
+	SIM_BRIDGE, SIM_RING, SIM_CRASH, SIM_CRASH_ALL, SIM_LOST_WRITE, SIM_TORN_WRITE,
+	SIM_LOST_COMMIT, SIM_LOST_APPLY, SIM_SLOW_DISK, SIM_STALL, SIM_PAUSE, SIM_DRIFT,
+	SIM_SINGLE_CHANGE, SIM_JOINT_CHANGE, SIM_LEARNER, SIM_TRANSFER, SIM_TRANSFERRED,
+	SIM_FORGET_LEADER, SIM_CAMPAIGN, SIM_COMPACT, SIM_SNAPSHOT, SIM_SNAPSHOT_LOST, SIM_READ,
+	SIM_READ_ANSWERED, SIM_ELECTION, SIM_COMMIT, SIM_QUORUM_CALM, SIM_ALL_CALM,
+	SIM_CLASSES
+};
+
+enum sim_kind {
+	SIM_EV_TICK,		/* node: its clock */
+	SIM_EV_TURN,		/* node: hands out what it has gathered */
+	SIM_EV_DISK,		/* node: its oldest write is durable */
+	SIM_EV_APPLY,		/* node: applies some of what is committed */
+	SIM_EV_STORE,		/* node: what is applied is durable */
+	SIM_EV_RESTART,		/* node */
+	SIM_EV_MESSAGE,		/* node: message arrives */
+	SIM_EV_REPORT,		/* node: report about peer */
+	SIM_EV_CLIENT, SIM_EV_CHAOS,
+};
+
+struct sim_event {
+	uint64_t time, order;
+	enum sim_kind kind;
+	uint64_t node;
+	uint64_t life;		/* of the node: events of an earlier one are void */
+	struct raft_message *message;
+	enum raft_event_type report;
+	uint64_t peer;
+};
+
+/* One update on its way to disk. */
+struct sim_write {
+	struct raft_entry *entries;
+	size_t n_entries;
+	struct raft_hard_state hard_state;
+	bool hard_state_changed, sync;
+	struct raft_snapshot_meta *snapshot;
+	struct raft_message *after_store;
+	size_t n_after_store;
+	struct sim_write *next;
+};
+
+/* What has been applied: here only where, and the configuration there. */
+struct sim_machine {
+	uint64_t applied;
+	struct raft_conf_state conf;
+};
+
+struct sim_disk {
+	struct raft_hard_state hard_state;	/* written */
+	struct raft_hard_state synced;		/* and would survive */
+	uint64_t base, base_term;
+	struct raft_entry *entries;		/* from base + 1 on */
+	size_t n_entries;
+	struct sim_machine machine;
+};
+
+struct sim_node {
+	uint64_t id;
+	struct raft *raft;			/* NULL: down */
+	struct raft_config config;
+	struct raft_update up;
+	bool turn_comes, apply_comes, store_comes;
+	uint64_t life, paused_until, tick;
+	struct sim_disk disk;
+	struct sim_machine machine;
+	struct sim_write *writes, **writes_end;
+	size_t snapshots_under_way;
+	struct raft_entry *committed;		/* to be applied */
+	size_t n_committed;
+
+	/* what check.c knows of it */
+	struct raft_status was;
+	uint64_t terms[SIM_INDEXES];		/* of its log */
+	bool changes[SIM_INDEXES];		/* its log changes the configuration there */
+};
+
+struct sim_profile {
+	uint32_t loss, duplicate, late;		/* per thousand */
+	uint64_t delay, late_delay, disk_delay, chaos_every, client_every;
+	uint64_t size;				/* voters at first */
+	uint64_t pool;				/* ids that may be members */
+	uint64_t drift;				/* hundredths of a tick */
+	bool changes;				/* of the membership */
+	uint32_t weights[32];			/* of the actions of chaos.c */
+};
+
+struct sim_read_asked {
+	uint64_t node, life, floor;
+	bool answered;
+};
+
+/* An entry that some log held: those with the same index and term are the same. */
+struct sim_entry_seen {
+	uint64_t term, before, digest;
+	uint32_t next;
+};
+
+struct sim_oracle {
+	uint64_t leader[SIM_TERMS];
+	uint64_t vote[SIM_NODES][SIM_TERMS];
+	struct {
+		uint64_t term;		/* of the entry; 0: not committed */
+		uint64_t in_term;	/* of the leader that committed it */
+	} committed[SIM_INDEXES];
+	struct {
+		uint64_t term, digest;
+	} applied[SIM_INDEXES];
+	uint32_t first_seen[SIM_INDEXES];	/* 0 none, else one more than in seen */
+	struct sim_entry_seen *seen;
+	uint32_t n_seen, cap_seen;
+	uint64_t commit;			/* the highest anywhere */
+	struct sim_read_asked *reads;
+	size_t n_reads, cap_reads;
+	uint64_t probe;				/* index of the calm's proposal; 0 not applied */
+};
+
+struct sim {
+	uint64_t seed, random, now, order, hash;
+	uint64_t next_value;
+	bool calm;				/* no more faults */
+	bool needed[SIM_NODES];			/* to agree in the calm */
+	struct sim_profile profile;
+	struct sim_event *events;		/* a heap */
+	size_t n_events, cap_events;
+	bool down[SIM_NODES][SIM_NODES];	/* from, to: nothing arrives */
+	struct sim_node node[SIM_NODES];
+	struct sim_oracle oracle;
+	uint64_t count[SIM_CLASSES];		/* of all seeds */
+	uint64_t calm_time, calm_worst;		/* until a commit after the faults */
+	uint64_t steps;
+	bool tracing;
+};
+
+/* raft_sim.c */
+/* Ends the process, with the seed and how to repeat it. */
+void __printf(2, 3) __attribute__((noreturn)) sim_fail(struct sim *s, const char *format, ...);
+void __printf(2, 3) sim_trace(struct sim *s, const char *format, ...);
+
+/* world.c */
+void *sim_alloc(void *old, size_t n, size_t size);
+uint64_t sim_draw(struct sim *s, uint64_t n);
+bool sim_chance(struct sim *s, uint32_t per_thousand);
+void sim_at(struct sim *s, uint64_t delay, const struct sim_event *event);
+bool sim_next(struct sim *s);
+void sim_mix(struct sim *s, uint64_t v);
+uint64_t sim_digest(const struct raft_entry *e);
+void sim_run_until(struct sim *s, uint64_t time);
+void sim_begin(struct sim *s, uint64_t seed);
+void sim_end(struct sim *s);
+
+/* net.c */
+void net_send(struct sim *s, struct raft_message *messages, size_t n);
+void net_arrive(struct sim *s, struct raft_message *m);
+void message_free(struct raft_message *m);
+
+/* node.c */
+void node_init(struct sim *s, struct sim_node *n, uint64_t id);
+void node_release(struct sim_node *n);
+void node_start(struct sim *s, struct sim_node *n);
+void node_crash(struct sim *s, struct sim_node *n);
+void node_event(struct sim *s, struct sim_node *n, const struct sim_event *ev);
+int node_step(struct sim *s, struct sim_node *n, const struct raft_event *ev);
+int node_propose(struct sim *s, struct sim_node *n, enum raft_entry_type type, struct blob *b);
+void node_compact(struct sim *s, struct sim_node *n, uint64_t index);
+/* Whether its disk holds that entry for good. */
+bool node_has_stored(const struct sim_node *n, uint64_t index, uint64_t term);
+
+/* chaos.c */
+void chaos_profile(struct sim *s, uint64_t nodes);
+void chaos_begin(struct sim *s);
+void chaos_client(struct sim *s);
+void chaos_strike(struct sim *s);
+void chaos_calm(struct sim *s);
+struct sim_node *chaos_leader(struct sim *s);
+bool chaos_propose(struct sim *s, struct sim_node *n, uint64_t value);
+
+/* check.c */
+void check_begin(struct sim *s);
+void check_started(struct sim *s, struct sim_node *n);
+void check_step(struct sim *s, struct sim_node *n);
+void check_update(struct sim *s, struct sim_node *n);
+void check_entries(struct sim *s, uint64_t id, const struct raft_entry *e, size_t n,
+		   uint64_t before);
+void check_send(struct sim *s, const struct raft_message *m);
+void check_apply(struct sim *s, struct sim_node *n, const struct raft_entry *e);
+void check_read_answered(struct sim *s, struct sim_node *n, const struct raft_read *read);
+uint64_t check_read_asked(struct sim *s, struct sim_node *n);
+
+/* links.c: all subsets of the links between three members; how many failed */
+size_t links_run(struct sim *s);
+
+#endif

@@ -58,13 +58,15 @@ struct core_append {
 	 * release_index. index 0: no. */
 	struct raft_snapshot_meta snapshot;
 	uint64_t release_index;
+	uint64_t sync_ns;	/* the log thread: how long the sync took; 0: none */
 };
 
 /* For the store thread: write, sync where it says so, then give it back. */
 struct core_batch {
 	struct mvcc_batch *batch;
 	bool sync;
-	struct mvcc_backend_size size;	/* the store thread fills it */
+	struct mvcc_backend_size size;	/* the store thread fills it, */
+	uint64_t commit_ns;		/* and how long it took */
 };
 
 /* For the store thread: hash one slice, and then give it back. */

@@ -300,6 +300,17 @@ static void die(const char *what, int err)
 	_exit(1);
 }
 
+/* How long it took, in nanoseconds, at least one. */
+static uint64_t sync_log(struct disk *disk)
+{
+	uint64_t began = uv_hrtime();
+	int err = wal_sync(disk->wal);
+
+	if (err)
+		die("syncing the log", err);
+	return MAX(uv_hrtime() - began, (uint64_t)1);
+}
+
 /* Everything that has queued, then one sync for all of it. */
 static void run_log(struct worker *worker, struct list *jobs)
 {
@@ -317,9 +328,8 @@ static void run_log(struct worker *worker, struct list *jobs)
 			die("appending to the log", err);
 		sync |= a->sync;
 	}
-	if (sync && (err = wal_sync(disk->wal)))
-		die("syncing the log", err);
-	disk->syncs += sync;
+	if (sync)
+		list_first(jobs, struct core_append, node)->sync_ns = sync_log(disk);
 	list_for_each(a, jobs, node) {
 		if (!a->snapshot.index)
 			continue;
@@ -338,6 +348,8 @@ static void logged(struct worker *worker, struct list *jobs)
 	list_for_each_safe(a, next, jobs, node) {
 		list_del(&a->node);
 		disk->under_way--;
+		if (a->sync_ns)
+			histogram_add(&disk->syncs, a->sync_ns);
 		err = core_appended(disk->core, a);
 		if (err)
 			die("taking in what is logged", err);
@@ -355,15 +367,16 @@ struct store_job {
 
 static void write_batch(struct disk *disk, struct core_batch *batch)
 {
+	uint64_t began = uv_hrtime();
 	int err = mvcc_backend_write(disk->backend, batch->batch);
 
 	if (!err && batch->sync)
 		err = mvcc_backend_sync(disk->backend);
+	batch->commit_ns = uv_hrtime() - began;
 	if (!err)
 		err = mvcc_backend_size(disk->backend, &batch->size);
 	if (err)
 		die("writing to the store", err);
-	disk->batches++;
 }
 
 /* CRC-32C; ISA-L's function inverts neither before nor after. */
@@ -408,12 +421,14 @@ static void stored(struct worker *worker, struct list *jobs)
 	list_for_each_safe(job, next, jobs, node) {
 		list_del(&job->node);
 		disk->under_way--;
-		if (job->batch)
+		if (job->batch) {
+			histogram_add(&disk->commits, job->batch->commit_ns);
 			core_stored(disk->core, job->batch);
-		else if (job->hash)
+		} else if (job->hash) {
 			core_hashed(disk->core, job->hash);
-		else
+		} else {
 			core_fetched(disk->core, job->fetch);
+		}
 		free(job);
 	}
 }

@@ -13,6 +13,7 @@
 #define KVD_DISK_H
 
 #include "kvd/core.h"
+#include "kvd/histogram.h"
 #include "kvd/options.h"
 #include "kvd/wal.h"
 #include "kvd/worker.h"
@@ -25,7 +26,7 @@ struct disk {
 	struct core *core;		/* who is told what is done */
 	struct worker *started[2];
 	size_t under_way;		/* jobs handed out and not back */
-	uint64_t syncs, batches;
+	struct histogram syncs, commits;	/* of the log, of the store; the loop's */
 };
 
 /* What the log says of who this member is. */

@@ -2,10 +2,10 @@
 
 /* Prometheus' text format, by etcd's names, for what there is to say. */
 
+#include <stdarg.h>
 #include <stdio.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
+#include "kvd/process.h"
 #include "kvd/server.h"
 
 struct metric {
@@ -13,39 +13,111 @@ struct metric {
 	double value;
 };
 
-static double resident_bytes(void)
+static void __printf(2, 3) put(struct chain *out, const char *format, ...)
 {
-	FILE *f = fopen("/proc/self/statm", "re");
-	long pages = 0;
+	char text[512];
+	va_list args;
+	int len;
 
-	if (!f)
-		return 0;
-	if (fscanf(f, "%*s %ld", &pages) != 1)
-		pages = 0;
-	fclose(f);
-	return (double)pages * (double)sysconf(_SC_PAGESIZE);
+	va_start(args, format);
+	len = vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	BUG_ON(len < 0 || (size_t)len >= sizeof(text));
+	chain_append(out, slice_of(text, (size_t)len));
 }
 
-static double cpu_seconds(void)
+static void put_head(struct chain *out, const char *name, const char *type, const char *help)
 {
-	struct rusage u;
-
-	getrusage(RUSAGE_SELF, &u);
-	return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
-	       (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+	put(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
 static void write_all(const struct metric *m, size_t n, struct chain *out)
 {
-	char text[512];
-	int len;
-
 	for (size_t i = 0; i < n; i++) {
-		len = snprintf(text, sizeof(text), "# HELP %s %s\n# TYPE %s %s\n%s %.17g\n",
-			       m[i].name, m[i].help, m[i].name, m[i].type, m[i].name, m[i].value);
-		BUG_ON(len < 0 || (size_t)len >= sizeof(text));
-		chain_append(out, slice_of(text, (size_t)len));
+		put_head(out, m[i].name, m[i].type, m[i].help);
+		put(out, "%s %.17g\n", m[i].name, m[i].value);
 	}
+}
+
+static void write_histogram(const char *name, const char *help, const struct histogram *h,
+			    struct chain *out)
+{
+	uint64_t n = 0;
+
+	put_head(out, name, "histogram", help);
+	for (size_t i = 0; i < HISTOGRAM_BOUNDS; i++) {
+		n += h->counts[i];
+		put(out, "%s_bucket{le=\"%g\"} %llu\n", name, (double)histogram_bound(i) / 1e9,
+		    (unsigned long long)n);
+	}
+	n += h->counts[HISTOGRAM_BOUNDS];
+	put(out, "%s_bucket{le=\"+Inf\"} %llu\n%s_sum %.9g\n%s_count %llu\n", name,
+	    (unsigned long long)n, name, (double)h->sum / 1e9, name, (unsigned long long)n);
+}
+
+/* As go-grpc-prometheus names them; those that the API has for streams. */
+static const char *method_type(const struct grpc_method *method)
+{
+	static const char *const both_ways[] = {
+		"/etcdserverpb.Watch/Watch", "/etcdserverpb.Lease/LeaseKeepAlive",
+	};
+
+	if (method->unary)
+		return "unary";
+	for (size_t i = 0; i < ARRAY_SIZE(both_ways); i++)
+		if (!strcmp(method->path, both_ways[i]))
+			return "bidi_stream";
+	return "server_stream";
+}
+
+/* Every method with OK, and with the other codes that it ever ended with. */
+static void write_handled(const struct server *s, struct chain *out)
+{
+	static const char name[] = "grpc_server_handled_total";
+	const struct grpc_method *method;
+	const uint64_t *handled;
+	const char *slash;
+
+	put_head(out, name, "counter",
+		 "Total number of RPCs completed on the server, regardless of success or failure.");
+	for (size_t i = 0; s->methods[i].path; i++) {
+		method = &s->methods[i];
+		handled = grpc_server_handled(s->clients, i);
+		slash = strrchr(method->path, '/');
+		for (int code = 0; code < GRPC_CODES; code++) {
+			if (code != GRPC_OK && !handled[code])
+				continue;
+			put(out, "%s{grpc_code=\"%s\",grpc_method=\"%s\",grpc_service=\"%.*s\","
+			    "grpc_type=\"%s\"} %llu\n", name,
+			    grpc_code_name((enum grpc_code)code), slash + 1,
+			    (int)(slash - method->path - 1), method->path + 1,
+			    method_type(method), (unsigned long long)handled[code]);
+		}
+	}
+}
+
+static void write_process(struct chain *out)
+{
+	struct process p;
+
+	process_read(&p);
+	const struct metric metrics[] = {
+		{ "process_cpu_seconds_total", "counter", "User and system time in seconds.",
+		  p.cpu_seconds },
+		{ "process_max_fds", "gauge", "Maximum number of open file descriptors.",
+		  p.max_fds },
+		{ "process_open_fds", "gauge", "Number of open file descriptors.", p.open_fds },
+		{ "process_resident_memory_bytes", "gauge", "Resident memory size in bytes.",
+		  p.resident_bytes },
+		{ "process_start_time_seconds", "gauge",
+		  "Start time of the process since the epoch in seconds.", p.start_seconds },
+		{ "process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.",
+		  p.virtual_bytes },
+		{ "process_virtual_memory_max_bytes", "gauge",
+		  "Maximum amount of virtual memory available in bytes.", p.max_virtual_bytes },
+	};
+
+	write_all(metrics, ARRAY_SIZE(metrics), out);
 }
 
 void metrics_write(const struct server *s, struct chain *out)
@@ -97,11 +169,14 @@ void metrics_write(const struct server *s, struct chain *out)
 		  (double)store.cache_hits },
 		{ "kvd_cache_misses_total", "counter", "Values fetched from the store.",
 		  (double)store.cache_misses },
-		{ "process_resident_memory_bytes", "gauge", "Resident memory size in bytes.",
-		  resident_bytes() },
-		{ "process_cpu_seconds_total", "counter", "User and system time in seconds.",
-		  cpu_seconds() },
 	};
 
 	write_all(metrics, ARRAY_SIZE(metrics), out);
+	write_histogram("etcd_disk_wal_fsync_duration_seconds",
+			"The latency distributions of fsync called by WAL.", &s->disk.syncs, out);
+	write_histogram("etcd_disk_backend_commit_duration_seconds",
+			"The latency distributions of commit called by backend.",
+			&s->disk.commits, out);
+	write_handled(s, out);
+	write_process(out);
 }

@@ -33,6 +33,8 @@ enum grpc_code {
 	GRPC_UNAVAILABLE = 14, GRPC_DATA_LOSS = 15, GRPC_UNAUTHENTICATED = 16,
 };
 
+#define GRPC_CODES 17
+
 const char *grpc_code_name(enum grpc_code code);	/* "InvalidArgument" */
 
 /* --- server --------------------------------------------------------------- */
@@ -90,6 +92,9 @@ uint16_t grpc_server_port(const struct grpc_server *server);
 /* Writes what was sent, except to the connection whose callback this is called from. */
 void grpc_server_flush(struct grpc_server *server);
 void grpc_server_stats(const struct grpc_server *server, struct grpc_server_stats *out);
+/* How many calls of the i-th method ended, by code. One that the client left counts as
+ * CANCELED. */
+const uint64_t *grpc_server_handled(const struct grpc_server *server, size_t i);
 /* Also of a server that never listened. Stops accepting, sends GOAWAY, lets calls that
  * are being answered finish, closes after @grace_ms at the latest, then calls @done
  * once; free only after that. */

@@ -338,12 +338,22 @@ static void call_writable(struct http2_stream *stream)
 
 /* --- the end -------------------------------------------------------------------- */
 
+static void count_handled(const struct grpc_call *call, enum grpc_code code)
+{
+	const struct grpc_server *server = call->conn->server;
+
+	if (call->method)
+		server->methods.handled[call->method - server->config.methods][code]++;
+}
+
 static void call_close(struct http2_stream *stream, uint32_t error)
 {
 	struct grpc_call *call = call_of(stream);
 
-	if (!call->finished)
+	if (!call->finished) {
+		count_handled(call, GRPC_CANCELED);
 		detach(call);
+	}
 	grpc_reader_release(&call->reader);
 	for (size_t i = 0; i < N_HEADERS; i++)
 		http2_value_put(&call->headers[i]);
@@ -425,6 +435,7 @@ void grpc_call_finish(struct grpc_call *call, enum grpc_code code, const char *t
 		text = "grpc: no memory to send a message";
 	}
 	call->code = code;
+	count_handled(call, code);
 	if (text && *text)
 		call->text = grpc_text_encode(text);
 	/* a message that failed half-way, or that an error takes the place of */

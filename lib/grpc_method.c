@@ -35,8 +35,11 @@ int method_table_init(struct method_table *table, const struct grpc_method *meth
 	while (size < 2 * n)
 		size *= 2;
 	table->entries = calloc(size, sizeof(*table->entries));
-	if (!table->entries)
+	table->handled = calloc(n + 1, sizeof(*table->handled));
+	if (!table->entries || !table->handled) {
+		method_table_release(table);
 		return -ENOMEM;
+	}
 	table->mask = size - 1;
 	for (size_t i = 0; i < n; i++) {
 		struct slice path = slice_str(methods[i].path);
@@ -49,7 +52,9 @@ int method_table_init(struct method_table *table, const struct grpc_method *meth
 void method_table_release(struct method_table *table)
 {
 	free(table->entries);
+	free(table->handled);
 	table->entries = NULL;
+	table->handled = NULL;
 }
 
 const struct grpc_method *method_table_find(const struct method_table *table, struct slice path)

@@ -261,6 +261,11 @@ void grpc_server_flush(struct grpc_server *server)
 	socket_set_flush(&server->set);
 }
 
+const uint64_t *grpc_server_handled(const struct grpc_server *server, size_t i)
+{
+	return server->methods.handled[i];
+}
+
 void grpc_server_stats(const struct grpc_server *server, struct grpc_server_stats *out)
 {
 	*out = (struct grpc_server_stats){

@@ -21,6 +21,7 @@ struct method_table {
 		const struct grpc_method *method;
 	} *entries;
 	size_t mask;
+	uint64_t (*handled)[GRPC_CODES];	/* calls that ended, of each method in order */
 };
 
 struct grpc_server {

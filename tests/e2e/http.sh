@@ -10,7 +10,8 @@
 http() {
 	local address=${1#http://} status line
 	exec 3<>"/dev/tcp/${address%:*}/${address#*:}" || return
-	printf '%s %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$2" "$3" "$address" >&3
+	printf '%s %s HTTP/%s\r\nHost: %s\r\nConnection: close\r\n\r\n' "$2" "$3" \
+		"${HTTP:-1.1}" "$address" >&3
 	read -r _ status _ <&3
 	while read -r line <&3 && [[ $line != $'\r' ]]; do :; done
 	echo "$status"
@@ -49,6 +50,37 @@ else
 		"$applied, then $(metric etcd_server_proposals_applied_total)"
 fi
 
+# labelled METHOD: how many calls of it ended well
+labelled() {
+	sed -n "s/^grpc_server_handled_total{grpc_code=\"OK\",grpc_method=\"$1\",.*} //p" \
+		<<<"$METRICS"
+}
+same 'puts that were handled' 2 "$(labelled Put)"
+same 'ranges that were handled' 0 "$(labelled Range)"
+"$O/tests/fault/ask" "$URL" put '' 1 >/dev/null 2>&1
+METRICS=$(http "$URL" GET /metrics)
+contains 'a put that was refused' 'grpc_code="InvalidArgument",grpc_method="Put"' \
+	"$(grep '^grpc_server_handled_total.* 1$' <<<"$METRICS")"
+fsyncs=$(metric etcd_disk_wal_fsync_duration_seconds_count)
+"$O/tests/fault/ask" "$URL" put a 3 >/dev/null
+METRICS=$(http "$URL" GET /metrics)
+same 'a put is one sync of the log' $((fsyncs + 1)) \
+	"$(metric etcd_disk_wal_fsync_duration_seconds_count)"
+committed() {
+	METRICS=$(http "$URL" GET /metrics)
+	(($(metric etcd_disk_backend_commit_duration_seconds_count) > commits))
+}
+commits=$(metric etcd_disk_backend_commit_duration_seconds_count)
+"$O/tests/fault/ask" "$URL" put a 4 >/dev/null
+check 'and is stored a little later' until_true 10 committed
+same 'the last bucket has them all' \
+	"$(metric etcd_disk_wal_fsync_duration_seconds_count)" \
+	"$(metric 'etcd_disk_wal_fsync_duration_seconds_bucket{le="+Inf"}')"
+now=$(date +%s) started=$(metric process_start_time_seconds)
+check 'it started just now' awk "BEGIN { exit !($started > $now - 60 && $started < $now + 2) }"
+same 'its files' "$(find "/proc/$SERVER/fd" -type l | wc -l)" \
+	"$(($(metric process_open_fds) - 1))"
+
 if [[ ! -x $ETCD ]]; then
 	skip 'the same answers as etcd' 'no etcd built: make peer'
 	finish
@@ -62,6 +94,20 @@ for path in /health '/health?serializable=true' '/health?exclude=NOSPACE' /livez
 	same "GET $path as etcd answers it" "$(http "$URL" GET "$path")" \
 		"$(http "$kvd" GET "$path")"
 done
+
+# What dashboards ask for by name and label, of a server and of its methods; in HTTP/1.0
+# an answer is not divided into chunks.
+names() {
+	HTTP=1.0 http "$1" GET /metrics |
+		grep -E -o '^(process_|etcd_disk_(wal_fsync|backend_commit)_)[^ ]*' | grep -v network
+}
+same 'names and buckets are those of etcd' "$(names "$URL" | sort)" "$(names "$kvd" | sort)"
+handled() {
+	HTTP=1.0 http "$1" GET /metrics | grep '^grpc_server_handled_total{grpc_code="OK"' |
+		sed 's/ [0-9]*$//' | sort
+}
+same 'methods are named as etcd names them' '' \
+	"$(comm -13 <(handled "$URL") <(handled "$kvd") | grep -v grpc.health)"
 for path in /health /livez /version; do
 	same "POST $path as etcd answers it" "$(http "$URL" POST "$path")" \
 		"$(http "$kvd" POST "$path")"

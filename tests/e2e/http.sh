@@ -77,7 +77,8 @@ same 'the last bucket has them all' \
 	"$(metric etcd_disk_wal_fsync_duration_seconds_count)" \
 	"$(metric 'etcd_disk_wal_fsync_duration_seconds_bucket{le="+Inf"}')"
 now=$(date +%s) started=$(metric process_start_time_seconds)
-check 'it started just now' awk "BEGIN { exit !($started > $now - 60 && $started < $now + 2) }"
+check 'it started just now' \
+	awk "BEGIN { exit !($started > $now - 60 && $started < $now + 2) }"
 same 'its files' "$(find "/proc/$SERVER/fd" -type l | wc -l)" \
 	"$(($(metric process_open_fds) - 1))"
 
@@ -99,7 +100,8 @@ done
 # an answer is not divided into chunks.
 names() {
 	HTTP=1.0 http "$1" GET /metrics |
-		grep -E -o '^(process_|etcd_disk_(wal_fsync|backend_commit)_)[^ ]*' | grep -v network
+		grep -E -o '^(process_|etcd_disk_(wal_fsync|backend_commit)_)[^ ]*' |
+		grep -v network
 }
 same 'names and buckets are those of etcd' "$(names "$URL" | sort)" "$(names "$kvd" | sort)"
 handled() {

@@ -25,9 +25,29 @@
 
 static void dispatch(struct fs *fs);
 
+static bool is_notice(const struct job *job)
+{
+	return job->kind == JOB_FORGET || job->kind == JOB_RENEW;
+}
+
+/* The first job of the directory may go to a helper. */
+static void next_turn(struct fs *fs, struct node *dir)
+{
+	struct job *first;
+
+	if (list_empty(&dir->echoes))
+		return;
+	first = list_first(&dir->echoes, struct job, turn);
+	if (!first->given && list_empty(&first->ready))
+		list_add_tail(&fs->echo.ready, &first->ready);
+}
+
 static void job_free(struct fs *fs, struct job *job)
 {
 	list_del(&job->link);
+	list_del(&job->ready);
+	list_del(&job->turn);
+	next_turn(fs, job->dir);
 	if (job->node->job == job)
 		job->node->job = NULL;
 	node_put(&fs->tree, job->node);
@@ -50,6 +70,14 @@ static struct job *job_new(struct fs *fs, struct node *node, struct node *dir, e
 	job->name = strdup(node->name);
 	job->since = uv_now(fs->loop);
 	list_add_tail(&fs->echo.jobs, &job->link);
+	list_init(&job->ready);
+	list_init(&job->turn);
+	if (is_notice(job)) {
+		list_add_tail(&fs->echo.notices, &job->ready);
+	} else {
+		list_add_tail(&dir->echoes, &job->turn);
+		next_turn(fs, dir);
+	}
 	if (!uv_is_active((uv_handle_t *)&fs->echo.tick))
 		uv_timer_again(&fs->echo.tick);
 	return job;
@@ -65,11 +93,6 @@ static bool queue(struct fs *fs, struct node *node, enum job_kind kind)
 static void queue_notice(struct fs *fs, struct node *dir, struct node *node, enum job_kind kind)
 {
 	job_new(fs, node, dir, kind);
-}
-
-static bool is_notice(const struct job *job)
-{
-	return job->kind == JOB_FORGET || job->kind == JOB_RENEW;
 }
 
 static bool has_visible_children(const struct node *dir)
@@ -201,16 +224,6 @@ void echo_linger(struct fs *fs, struct node *dir)
 
 /* --- jobs and helpers --------------------------------------------------------------- */
 
-static bool dir_is_busy(struct fs *fs, const struct job *job)
-{
-	struct job *other;
-
-	list_for_each(other, &fs->echo.running, link)
-		if (other->dir == job->dir && !is_notice(other))
-			return true;
-	return false;
-}
-
 static bool still_wanted(const struct job *job)
 {
 	const struct node *node = job->node;
@@ -239,7 +252,6 @@ static bool prepare(struct fs *fs, struct job *job)
 		free(job->name);
 		job->name = strdup(node->name);
 	}
-	job->given = uv_now(fs->loop);
 	job->path = node_path(job->dir);
 	job->mode = node->attr.mode;
 	job->rdev = node->attr.rdev;
@@ -280,17 +292,13 @@ static struct helper *idle_helper(struct fs *fs, bool notifier)
 	return echo->n_helpers < HELPERS ? add_helper(fs) : NULL;
 }
 
-/* Gives jobs to idle helpers, in order within each directory. */
-static void dispatch(struct fs *fs)
+/* Gives what is ready to idle helpers. */
+static void give(struct fs *fs, struct list *ready, bool notifier)
 {
 	struct job *job, *tmp;
 	struct helper *helper;
 
-	if (!fs->mount.mounted || fs->mount.ending)
-		return;
-	list_for_each_safe(job, tmp, &fs->echo.jobs, link) {
-		if (!is_notice(job) && dir_is_busy(fs, job))
-			continue;
+	list_for_each_safe(job, tmp, ready, ready) {
 		if (!still_wanted(job)) {
 			/* it was moved, and what the kernel knows of it is still old */
 			job->node->changed |= job->kind == JOB_MODIFY;
@@ -299,13 +307,25 @@ static void dispatch(struct fs *fs)
 			job_free(fs, job);
 			continue;
 		}
-		helper = idle_helper(fs, is_notice(job));
-		if (!helper || !prepare(fs, job))
+		helper = idle_helper(fs, notifier);
+		if (!helper)
+			break;
+		if (!prepare(fs, job))
 			continue;
+		job->given = uv_now(fs->loop);
+		list_del(&job->ready);
 		list_del(&job->link);
 		list_add_tail(&fs->echo.running, &job->link);
 		helper_give(helper, job);
 	}
+}
+
+static void dispatch(struct fs *fs)
+{
+	if (!fs->mount.mounted || fs->mount.ending)
+		return;
+	give(fs, &fs->echo.ready, false);
+	give(fs, &fs->echo.notices, true);
 }
 
 /* A job came back. Where the change has not taken effect although it is still to be,
@@ -315,6 +335,7 @@ static void finish(struct fs *fs, struct job *job)
 	struct node *node = job->node;
 	bool change = job->kind == JOB_CREATE || job->kind == JOB_REMOVE;
 
+	fs->echo.progress = uv_now(fs->loop);
 	if (job->result)
 		log_debug("an echo failed", LOG_I64("kind", job->kind), LOG_STR("name", job->name),
 			  LOG_ERR(job->result));
@@ -376,13 +397,22 @@ void echo_leave(struct fs *fs)
 
 /* --- time ------------------------------------------------------------------------- */
 
-/* A change that waited too long takes effect now; its echo follows when it can. */
+/* Its echo does not come: the one before it in its directory takes long, or none comes
+ * from any helper. */
+static bool is_stuck(struct fs *fs, const struct job *job)
+{
+	const struct job *first = list_first(&job->dir->echoes, struct job, turn);
+	uint64_t since = first->given ? first->given : fs->echo.progress;
+
+	return uv_now(fs->loop) - MAX(job->since, since) >= ECHO_DEADLINE_MS;
+}
+
+/* A change that waits in vain takes effect now; its echo follows when it can. */
 static void expire(struct fs *fs, struct job *job)
 {
 	bool change = job->kind == JOB_CREATE || job->kind == JOB_REMOVE;
 
-	if (change && !job->expired && still_wanted(job) &&
-	    uv_now(fs->loop) - job->since >= ECHO_DEADLINE_MS)
+	if (change && !job->expired && still_wanted(job) && is_stuck(fs, job))
 		job->expired = apply(fs, job->node);
 }
 
@@ -458,6 +488,8 @@ int echo_start(struct fs *fs)
 	struct echo *echo = &fs->echo;
 
 	list_init(&echo->jobs);
+	list_init(&echo->ready);
+	list_init(&echo->notices);
 	list_init(&echo->running);
 	list_init(&echo->lingering);
 	echo->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -33,7 +33,8 @@
  * alarm say; the program would take EINTR for a failure. So what takes no longer than
  * this cannot be interrupted. */
 #define PATIENCE_MS 1000
-/* A change from elsewhere that no helper has shown by then is applied without. */
+/* A change from elsewhere is applied without its echo where the helpers, or the one at
+ * work in its directory, have finished nothing for so long. */
 #define ECHO_DEADLINE_MS 1000
 
 struct fs;
@@ -57,6 +58,8 @@ struct sync {
 
 struct echo {
 	struct list jobs;		/* struct job: waiting for a helper */
+	struct list ready;		/* those of them that are the first of their directory */
+	struct list notices;		/* and those for the notifier */
 	struct list running;		/* struct job: a helper has it */
 	struct list lingering;		/* struct node: not settled before linger_until */
 	struct helper *helpers[HELPERS_MAX], *notifier;
@@ -64,6 +67,7 @@ struct echo {
 	int event;			/* an eventfd: helpers have finished */
 	uv_poll_t finished;
 	uv_timer_t tick;
+	uint64_t progress;		/* uv_now() when a helper finished last */
 	uint64_t applied, shown, silent;	/* events; echoes done; changes without one */
 };
 

@@ -17,9 +17,12 @@
 
 struct job {
 	struct list link;		/* in echo.jobs or echo.running */
+	struct list turn;		/* in dir->echoes, but for a notice */
+	struct list ready;		/* in echo.ready or echo.notices */
 	enum job_kind kind;
 	struct node *node, *dir;	/* the loop's alone */
-	uint64_t since, given;		/* uv_now() when it was queued, and given to a helper */
+	uint64_t since;			/* uv_now() when it was queued */
+	uint64_t given;			/* and when a helper got it; 0: none has */
 	bool expired;			/* applied without waiting for it; still to be echoed */
 	bool stuck;			/* has taken long, and another helper was started */
 

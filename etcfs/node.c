@@ -104,6 +104,7 @@ struct node *node_new(struct tree *tree, struct node *dir, const char *name, mod
 	list_init(&node->unsettled);
 	list_init(&node->lingering);
 	list_init(&node->children);
+	list_init(&node->echoes);
 	node->ino = tree->next_ino++;
 	node->cookie = 2;
 	node->last_cookie = 2;		/* 1 and 2 are "." and ".." */

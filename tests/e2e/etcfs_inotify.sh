@@ -119,6 +119,17 @@ two_mounts() {
 	FS=$first
 }
 
+# put_hundred N: the files from N on, in one transaction
+put_hundred() {
+	local n
+	{
+		echo
+		for ((n = $1; n < $1 + 100; n++)); do echo "put ${PREFIX}large$n $n"; done
+		echo
+		echo
+	} | ctl txn >/dev/null
+}
+
 # A watcher misses nothing of a burst, and ends with the last state.
 burst() {
 	watch burst "$MNT"
@@ -126,6 +137,11 @@ burst() {
 	check "100 files of a burst are heard of" \
 		until_true 10 saw burst "CLOSE_WRITE,CLOSE burst99"
 	same "each" 100 "$(grep -c '^CREATE burst' "$TMP/burst")"
+	for ((i = 0; i < 20000; i += 100)); do put_hundred "$i"; done
+	check "20000 files of a larger one, too" \
+		until_true 60 saw burst "CLOSE_WRITE,CLOSE large19999"
+	same "each of them once" 20000 "$(grep '^CREATE large' "$TMP/burst" | sort -u | wc -l)"
+	same "and no more" 20000 "$(grep -c '^CREATE large' "$TMP/burst")"
 	stop "$WATCH"
 }
 

@@ -19,9 +19,19 @@ struct make {
 	struct fuse_file_info fi;
 };
 
+/* Room for a slash after each component; no component is longer than its name. */
+static size_t length_below(const struct node *dir, const char *name)
+{
+	size_t len = strlen(name) + 1;
+
+	for (; dir->parent; dir = dir->parent)
+		len += strlen(dir->name) + 1;
+	return len;
+}
+
 int name_allowed(struct fs *fs, const struct node *dir, const char *name)
 {
-	if (strlen(name) > NAME_MAX)
+	if (strlen(name) > NAME_MAX || length_below(dir, name) > TREE_KEY_MAX)
 		return -ENAMETOOLONG;
 	if (!dir->visible)
 		return -ENOENT;		/* it is gone, and has no key any more */

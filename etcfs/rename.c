@@ -229,8 +229,13 @@ static int fill(struct rename *rename)
 		rename->op.hold[0] = join(txn, fs->prefix, bases.from, slice_of(NULL, 0));
 		rename->op.hold[1] = join(txn, fs->prefix, bases.to, slice_of(NULL, 0));
 	}
-	for (size_t i = 0; i < rename->n_moved && !txn->failed; i++)
-		add_move(rename, &rename->moved[i], &bases);
+	for (size_t i = 0; i < rename->n_moved && !txn->failed; i++) {
+		struct moved *moved = &rename->moved[i];
+
+		add_move(rename, moved, &bases);
+		if (moved->key.len + bases.to.len > TREE_KEY_MAX + bases.from.len)
+			return -ENAMETOOLONG;
+	}
 	require_target(rename);
 	if (rename->over)
 		delete_target_meta(rename);

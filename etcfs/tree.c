@@ -192,6 +192,8 @@ static int make_parents(struct tree *tree, struct slice key, struct node **dir,
 	bool end = false;
 	int err;
 
+	if (key.len > TREE_KEY_MAX)
+		return -ENAMETOOLONG;
 	while (name_next_component(&rest, &end, &component)) {
 		err = name_from_component(component, last);
 		if (err)
@@ -218,6 +220,8 @@ static struct node *find_parents(struct tree *tree, struct slice key, char last[
 	struct slice component;
 	bool end = false;
 
+	if (key.len > TREE_KEY_MAX)
+		return NULL;
 	while (name_next_component(&key, &end, &component)) {
 		if (name_from_component(component, last))
 			return NULL;

@@ -45,6 +45,9 @@ struct version {
 };
 
 #define ROOT_INO 1
+/* What is longer is not shown: no path leads to it, and a key of slashes alone would
+ * make as many directories. */
+#define TREE_KEY_MAX 4096
 
 struct node {
 	uint64_t ino, nlookup;
@@ -75,6 +78,7 @@ struct node {
 
 	/* echo.c */
 	struct job *job;
+	struct list echoes;		/* struct job: in this directory, in order */
 	struct list lingering;		/* in echo.lingering */
 	uint64_t linger_until;		/* not removed before that, on uv_now()'s clock */
 	uint64_t generation;		/* of the last load that saw it */
@@ -87,7 +91,7 @@ struct tree {
 	struct attr_defaults defaults;
 	struct timespec now;		/* set by the caller before each change */
 	uint64_t next_ino, generation;
-	uint64_t nameless;		/* puts of keys with a component too long to show */
+	uint64_t nameless;		/* puts of keys that are too long to show */
 };
 
 enum tree_side { TREE_PRESENT, TREE_VISIBLE };

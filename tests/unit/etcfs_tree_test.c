@@ -380,6 +380,25 @@ static void a_directory_moves_with_its_children(void **state)
 	tree_release(&tree);
 }
 
+static void a_key_that_no_path_leads_to_is_not_shown(void **state)
+{
+	char key[TREE_KEY_MAX + 2];
+	struct tree tree;
+
+	assert_int_equal(tree_init(&tree, &defaults), 0);
+	memset(key, '/', sizeof(key));
+	key[TREE_KEY_MAX + 1] = '\0';
+	put(&tree, key, 2, "x");
+	assert_int_equal(tree.nameless, 1);
+	assert_true(list_empty(&tree.root->children));
+	tree_delete(&tree, slice_str(key), 3);
+	key[TREE_KEY_MAX] = '\0';
+	put(&tree, key, 4, "x");
+	assert_int_equal(tree.nameless, 1);
+	assert_false(list_empty(&tree.root->children));
+	tree_release(&tree);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -392,6 +411,7 @@ int main(void)
 		cmocka_unit_test(the_visible_follows_the_present),
 		cmocka_unit_test(a_load_takes_away_what_it_did_not_see),
 		cmocka_unit_test(a_directory_moves_with_its_children),
+		cmocka_unit_test(a_key_that_no_path_leads_to_is_not_shown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -281,17 +281,29 @@ static void client_read(struct sim *s, struct sim_node *n)
 	node_step(s, n, &ev);
 }
 
+/* One that takes itself for the leader, rightly or not. */
+static struct sim_node *draw_leader(struct sim *s)
+{
+	struct sim_node *n = NULL;
+
+	for (uint64_t i = 0; i < 4 && !(n && n->was.role == RAFT_LEADER); i++)
+		n = draw_up(s);
+	return n;
+}
+
 void chaos_client(struct sim *s)
 {
-	struct sim_node *n = sim_draw(s, 2) ? chaos_leader(s) : draw_up(s);
+	struct sim_node *n = sim_draw(s, 2) ? chaos_leader(s) : draw_leader(s);
 
 	/* What has piled up by then is enough to work off. */
 	if (s->calm)
 		return;
 	if (n && n->paused_until <= s->now) {
-		if (sim_draw(s, 3))
+		uint64_t burst = sim_draw(s, 3) ? 1 : 1 + sim_draw(s, 6);
+
+		for (; burst && sim_draw(s, 3); burst--)
 			chaos_propose(s, n, s->next_value++);
-		else
+		if (burst)
 			client_read(s, n);
 	}
 	sim_at(s, 1 + sim_draw(s, s->profile.client_every),
@@ -333,7 +345,8 @@ void chaos_profile(struct sim *s, uint64_t nodes)
 
 		if (actions[i].strike == strike_change)
 			on = p->changes;
-		p->weights[i] = on ? actions[i].weight : 0;
+		/* Some seeds are mostly about one kind. */
+		p->weights[i] = on ? actions[i].weight * (sim_draw(s, 8) ? 1 : 6) : 0;
 	}
 }
 
@@ -449,8 +462,9 @@ static void report_groups(struct sim *s)
 		ids_to_text(conf, sizeof(conf), "v", c->voters, c->n_voters);
 		ids_to_text(conf, sizeof(conf), "o", c->voters_outgoing, c->n_voters_outgoing);
 		ids_to_text(conf, sizeof(conf), "l", c->learners, c->n_learners);
-		sim_trace(s, "%d%s: %s, term %d, leader %d, log %d-%d, stored %d, commit %d, "
-			  "applied %d, rejected %d; members%s", (int)id, s->needed[id] ? "" : " (cut off)",
+		sim_trace(s, "%d%s: %s, term %d, leader %d, log %d-%d, stored %d, "
+			  "commit %d, applied %d, rejected %d; members%s",
+			  (int)id, s->needed[id] ? "" : " (cut off)",
 			  raft_role_to_text(n->was.role), (int)n->was.term, (int)n->was.leader,
 			  (int)n->was.first_index, (int)n->was.last_index, (int)n->was.stored,
 			  (int)n->was.commit, (int)n->was.applied,

@@ -513,6 +513,9 @@ static int new_session(struct http2 *http2)
 	set_callbacks(cb);
 	nghttp2_option_set_stream_reset_rate_limit(option, HTTP2_RESET_BURST, HTTP2_RESET_RATE);
 	nghttp2_option_set_no_closed_streams(option, 1);
+	/* Older Go clients put a whole URL into :authority, which nghttp2 would refuse. What
+	 * a request must have is checked where it is read (grpc_call.c). */
+	nghttp2_option_set_no_http_messaging(option, http2->server);
 	if (http2->server)
 		err = nghttp2_session_server_new3(&http2->session, cb, http2, option,
 						  &session_mem);

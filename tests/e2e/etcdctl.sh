@@ -107,7 +107,7 @@ maintenance() {
 	contains "$V get below it" 'required revision has been compacted' \
 		"$(ctl get c --rev $((rev - 1)))"
 	contains "$V endpoint health" 'is healthy' "$(ctl endpoint health)"
-	contains "$V endpoint status" "$URL" "$(ctl endpoint status)"
+	contains "$V endpoint status" "$URL, " "$(ctl endpoint status)"
 	contains "$V endpoint hashkv" "$at, " "$(URL=$at ctl endpoint hashkv)"
 	contains "$V endpoint hashkv of a revision to come" 'is a future revision' \
 		"$(URL=$at ctl endpoint hashkv --rev 1000000)"

@@ -44,7 +44,8 @@
  * conf_change NULL or with every node_id 0: nothing happens then. No changes while the
  * configuration is joint: it is left. -EINVAL, and the configuration stays, where the
  * change is not allowed (it would remove the last voter, or change two voters without
- * a joint configuration); it is then so on every member.
+ * a joint configuration); it is then so on every member. Every such entry is stepped:
+ * a leader commits what follows it only once it is in force.
  *
  * Reads. An id comes back in update.reads at most once. Reads that wait when a leader
  * loses its role, and those whose messages are lost, are forgotten: when there is no

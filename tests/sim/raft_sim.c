@@ -180,6 +180,7 @@ static int run_planted(char **argv)
 
 	snprintf(path, sizeof(path), "%.*s/planted/%s", slash ? (int)(slash - argv[0]) : 1,
 		 slash ? argv[0] : ".", options.plant);
+	argv[0] = path;
 	execv(path, argv);
 	fprintf(stderr, "raft_sim: no %s: run tests/sim/planted.sh\n", path);
 	return 2;
@@ -193,12 +194,9 @@ int main(int argc, char **argv)
 
 	options.self = argv[0];
 	parse(argc, argv);
-	if (options.plant && !strstr(argv[0], "/planted/")) {
-		char *slash = strrchr(argv[0], '/');
-
-		if (!slash || strcmp(slash, options.plant))
-			return run_planted(argv);
-	}
+	/* The planted program gets the same arguments, under its own name. */
+	if (options.plant && !strstr(argv[0], "/planted/"))
+		return run_planted(argv);
 	sigaction(SIGILL, &trap, NULL);
 	sigaction(SIGTRAP, &trap, NULL);
 	sigaction(SIGSEGV, &trap, NULL);

@@ -300,9 +300,6 @@ static void unmount(struct fs *fs)
 	uv_close((uv_handle_t *)&mount->poll, NULL);
 	if (mount->mountinfo_fd >= 0)
 		uv_close((uv_handle_t *)&mount->mountinfo, NULL);
-	uv_close((uv_handle_t *)&mount->sigint, NULL);
-	uv_close((uv_handle_t *)&mount->sigterm, NULL);
-	uv_close((uv_handle_t *)&mount->sighup, NULL);
 	/* closes the connection first, so that nothing waits for us any more; where it has
 	 * ended already this leaves the mount alone, which is there if it was aborted */
 	if (mount->mounted || mount->ended)
@@ -310,6 +307,11 @@ static void unmount(struct fs *fs)
 	if (*mount->id && each_mount(mount, has_id))
 		umount2(mount->path, MNT_DETACH);
 	mount->mounted = false;
+	/* only now: closing a handle gives its signal back its default, and a second one
+	 * would end the process with the mount still there */
+	uv_close((uv_handle_t *)&mount->sigint, NULL);
+	uv_close((uv_handle_t *)&mount->sigterm, NULL);
+	uv_close((uv_handle_t *)&mount->sighup, NULL);
 	uv_stop(fs->loop);
 }
 

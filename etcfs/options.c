@@ -37,7 +37,8 @@ static const struct option_def defs[] = {
 		     "the next endpoint is tried", INT64_C(10000000), INT64_C(3600000000000),
 		     struct config, dial_timeout),
 	OPT_STRING("standalone", "", "DIR", "run a private member of its own with its data in "
-		   "this directory, for as long as the mount lasts", struct config, standalone),
+		   "this directory, for as long as the mount lasts; without a MOUNTPOINT it is "
+		   "mounted at DIR, and the data is in DIR.kvd", struct config, standalone),
 	OPT_STRING("kvd", "", "PROGRAM", "the member to run with --standalone; by default the "
 		   "kvd beside etcfs, or in PATH", struct config, kvd),
 	OPT_STRING("log-level", "warn", "LEVEL", "debug, info, warn or error; log lines go to "
@@ -89,6 +90,29 @@ static int parse_texts(struct config *config, char *why, size_t size)
 	return 0;
 }
 
+/* The mount point; --standalone alone names it, and the data is kept beside it. */
+static int parse_mountpoint(struct config *config, char *const *operands, char *why,
+			    size_t why_size)
+{
+	size_t len = strlen(config->standalone);
+	int n;
+
+	config->mountpoint = operands[0];
+	if (operands[0] && !operands[1])
+		return 0;
+	if (operands[0] || !len)
+		return fail(why, why_size, "one mount point: etcfs [OPTION]... MOUNTPOINT");
+	config->mountpoint = config->standalone;
+	while (len > 1 && config->standalone[len - 1] == '/')
+		len--;
+	n = snprintf(config->data_dir, sizeof(config->data_dir), "%.*s.kvd", (int)len,
+		     config->standalone);
+	if (n < 0 || (size_t)n >= sizeof(config->data_dir))
+		return fail(why, why_size, "--standalone: the name of the directory is too long");
+	config->standalone = config->data_dir;
+	return 0;
+}
+
 int config_parse(int argc, char **argv, struct config *config, struct options **options,
 		 char *why, size_t why_size)
 {
@@ -97,7 +121,6 @@ int config_parse(int argc, char **argv, struct config *config, struct options **
 		.argc = argc, .argv = argv, .environ_ = (const char *const *)environ,
 		.operands = true,
 	};
-	char *const *operands;
 	int err;
 
 	*config = (struct config){ 0 };
@@ -106,17 +129,14 @@ int config_parse(int argc, char **argv, struct config *config, struct options **
 		return err;
 	if (config->help || config->version || config->man)
 		return 0;
-	operands = options_operands(*options);
-	if (!operands[0] || operands[1])
-		err = fail(why, why_size, "one mount point: etcfs [OPTION]... MOUNTPOINT");
-	else
+	err = parse_mountpoint(config, options_operands(*options), why, why_size);
+	if (!err)
 		err = parse_texts(config, why, why_size);
 	if (err) {
 		options_free(*options);
 		*options = NULL;
 		return err;
 	}
-	config->mountpoint = operands[0];
 	return 0;
 }
 
@@ -142,7 +162,7 @@ static const char man_head[] =
 	"[\\fIOPTION\\fR]... \\fIMOUNTPOINT\\fR\n"
 	".br\n"
 	".B etcfs \\-\\-standalone\n"
-	"\\fIDIR\\fR \\fIMOUNTPOINT\\fR\n"
+	"\\fIDIR\\fR [\\fIMOUNTPOINT\\fR]\n"
 	".SH DESCRIPTION\n"
 	"The keys below the prefix are the files of the mount; their slashes divide\n"
 	"directories. All of them are read once and kept in memory, exact by a watch, so\n"

@@ -27,6 +27,7 @@ struct config {
 	mode_t umask;
 	bool meta;
 	const char *mountpoint;
+	char data_dir[4096];		/* standalone, where it was not given */
 };
 
 /* 0, or a negative errno and why. The strings live as long as @options. */

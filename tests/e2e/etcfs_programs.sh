@@ -287,6 +287,7 @@ endings() {
 	contains "and why" "cannot be read" "$(cat "$TMP/out")"
 }
 
+not_mounted() { ! is_mounted "$1"; }
 no_process_with() { ! pgrep -f -- "$1"; }
 
 standalone() {
@@ -303,6 +304,17 @@ standalone() {
 	kill "$FS"
 	check "and ends with it" until_true 10 gone "$FS"
 	check "no member is left" until_true 5 no_process_with "$TMP/a/data"
+
+	mkdir -p "$TMP/one"
+	MOUNTS+=("$TMP/one")
+	"$ETCFS" --standalone "$TMP/one" --kvd "$KVD" >"$TMP/one.out" 2>&1 &
+	FS=$!
+	PIDS+=("$FS")
+	check "--standalone without a mount point" until_true 30 is_mounted "$TMP/one"
+	echo one >"$TMP/one/f"
+	for ((i = 0; i < 20; i++)); do kill "$FS" 2>/dev/null; done
+	check "asked to end many times it ends" until_true 10 gone "$FS"
+	check "and leaves no mount" not_mounted "$TMP/one"
 }
 
 need_fuse "programs in a mount"

@@ -187,6 +187,51 @@ static void test_restart_keeps_all(void **state)
 	assert_int_equal(rig->last_revision, revision + 1);
 }
 
+/* Turns and the log alone: the store's disk does not answer. */
+static void settle_log(struct rig *rig)
+{
+	struct core_append *a;
+
+	for (int i = 0; i < 200; i++) {
+		assert_int_equal(core_turn(rig->core, rig->now), 0);
+		while ((a = core_take_append(rig->core)))
+			append(rig, a);
+	}
+}
+
+static void test_one_put_is_one_append(void **state)
+{
+	struct rig *rig = *state;
+	struct core_append *a;
+
+	core_submit(rig->core, make_put(rig, "a", "1", 0, false));
+	assert_int_equal(core_turn(rig->core, rig->now), 0);
+	a = core_take_append(rig->core);
+	assert_non_null(a);
+	append(rig, a);
+	assert_int_equal(core_turn(rig->core, rig->now), 0);
+	assert_int_equal(rig->finished, 1);
+	/* the commit index moved; it goes with the next put */
+	assert_null(core_take_append(rig->core));
+}
+
+/* 70 values of 1 MiB: more than may be applied without being stored. */
+static void test_slow_store_holds_puts_back(void **state)
+{
+	struct rig *rig = *state;
+	char *value = malloc((1 << 20) + 1);
+
+	memset(value, 'x', 1 << 20);
+	value[1 << 20] = 0;
+	for (int i = 0; i < 70; i++)
+		core_submit(rig->core, make_put(rig, "a", value, 0, false));
+	settle_log(rig);
+	assert_in_range(rig->finished, 60, 69);
+	settle(rig);
+	assert_int_equal(rig->finished, 70);
+	free(value);
+}
+
 static void test_compaction(void **state)
 {
 	struct rig *rig = *state;
@@ -403,6 +448,8 @@ int main(void)
 		TEST(expired_lease_takes_its_keys_along),
 		TEST(renewed_lease_lives_on),
 		TEST(restart_keeps_all),
+		TEST(one_put_is_one_append),
+		TEST(slow_store_holds_puts_back),
 		TEST(compaction),
 		TEST(compaction_goes_on_after_a_restart),
 		TEST(alarm_refuses_what_adds),

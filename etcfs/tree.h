@@ -116,7 +116,7 @@ struct node *tree_node_of_key(struct tree *tree, struct slice key);
 /* Deletes what the load of tree->generation did not see and is not newer than it. */
 int tree_sweep(struct tree *tree, int64_t revision);
 
-/* A file that exists only here, for now. */
+/* A file that exists only here until it is committed. */
 struct node *tree_fresh(struct tree *tree, struct node *dir, const char *name, mode_t type);
 /* Moves a node, with all below it; the name must be free on both sides. */
 int tree_move(struct tree *tree, struct node *node, struct node *dir, const char *name);

@@ -13,7 +13,7 @@
  * lag; and the bytes of applied entries after which the store is made durable, so that
  * the log in memory stays small where entries are large. */
 #define TRAILING_ENTRIES 5000
-#define UNSYNCED_BYTES_MAX (64 << 20)
+#define UNSYNCED_BYTES_MAX (16 << 20)
 /* Keys whose history one turn may compact. */
 #define COMPACT_SLICE 1000
 /* Keys that one turn looks at for a hash; hashes of compactions that are kept, as in

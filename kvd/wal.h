@@ -4,7 +4,7 @@
  * tools read it. Owned by the log thread; every call may block.
  *
  * A directory of segments named <seq>-<index>.wal (both %016x; index: of the first
- * entry in it), each preallocated to 64 MiB. A segment is a run of frames: a 64-bit
+ * entry in it), each preallocated to 16 MiB. A segment is a run of frames: a 64-bit
  * little-endian length field (the low 56 bits are the record's length; where the
  * frame is padded to 8 bytes, the top byte is 0x80 | padding), then a
  * walpb.Record {type, crc, data}. Types: 1 metadata, 2 raftpb.Entry, 3
@@ -42,7 +42,7 @@ struct wal;
 
 struct wal_args {
 	const char *dir;
-	size_t segment_bytes;	/* 0: 64 MiB */
+	size_t segment_bytes;	/* 0: 16 MiB */
 	bool no_sync;		/* --unsafe-no-fsync */
 };
 

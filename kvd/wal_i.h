@@ -7,7 +7,7 @@
 
 #include "include/bug.h"
 
-#define WAL_SEGMENT_BYTES (64 << 20)
+#define WAL_SEGMENT_BYTES (16 << 20)
 #define WAL_SEGMENT_BYTES_MAX (UINT64_C(1) << 32)	/* a larger file is none of ours */
 
 /* --- records (wal_record.c) ----------------------------------------------- */

@@ -197,7 +197,7 @@ static void test_create(void **state)
 	snprintf(path, sizeof(path), "%s/" FIRST, dir);
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0600);
-	assert_int_equal(st.st_size, 64 << 20);
+	assert_int_equal(st.st_size, 16 << 20);
 	assert_int_equal(wal_create(&args, SLICE_LIT("x"), &wal, why, sizeof(why)), -EEXIST);
 	wal_close(wal);
 	snprintf(dir, sizeof(dir), "%s/no/wal", top);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reading the write-ahead log back, one segment after the other, each whole in
- * memory while it is read; and telling the trace of a crash from damage.
+ * Reading the write-ahead log back, one segment after the other, through a window
+ * that moves over the file; and telling the trace of a crash from damage. Only
+ * where something is broken is the rest of a segment read into memory as a whole.
  *
  * What the crc of a record does not cover is checked by what raft never does: terms
  * and commits never go back, and an entry that is committed is never replaced.
@@ -19,6 +20,7 @@
 #include "include/endian_bytes.h"
 
 #define SECTOR_BYTES 512	/* the least that a disk writes in one piece */
+#define WINDOW_BYTES (256 << 10)	/* grows where a record is larger */
 
 struct reader {
 	struct wal *wal;
@@ -32,9 +34,15 @@ struct reader {
 	/* the segment being read */
 	const struct wal_segment *segment;
 	bool first, last;		/* it is the first one read; the last one there is */
-	struct slice bytes;
-	size_t pos;
+	int fd;
+	size_t size;			/* of its file */
+	size_t pos;			/* in the file: what is read next */
 	size_t n_records;
+
+	/* the window: bytes of the file from @at on */
+	size_t at;
+	uint8_t *window;
+	size_t window_len, window_size;
 };
 
 /* --- failures ------------------------------------------------------------- */
@@ -56,6 +64,61 @@ static int fail_file(struct reader *r, int err, const char *what)
 
 	wal_name(r->segment, ".wal", name);
 	return wal_fail(r->why, err, "cannot %s %s: %s", what, name, strerrordesc_np(-err));
+}
+
+/* --- the window ----------------------------------------------------------- */
+
+/* What is in memory from r->pos on. */
+static struct slice rest_of(const struct reader *r)
+{
+	return slice_of(r->window + (r->pos - r->at), r->at + r->window_len - r->pos);
+}
+
+static bool reaches_end(const struct reader *r)
+{
+	return r->at + r->window_len == r->size;
+}
+
+static int grow_window(struct reader *r, size_t size)
+{
+	uint8_t *grown;
+
+	if (size <= r->window_size)
+		return 0;
+	grown = realloc(r->window, size);
+	if (!grown)
+		return wal_fail(r->why, -ENOMEM, "out of memory");
+	r->window = grown;
+	r->window_size = size;
+	return 0;
+}
+
+/* Moves the window so that it begins at r->pos, and reads until it has @want bytes or
+ * all that there are. */
+static int read_window(struct reader *r, size_t want)
+{
+	struct slice rest = rest_of(r);
+	ssize_t n;
+	int err;
+
+	want = MIN(want, r->size - r->pos);
+	if (rest.len)
+		memmove(r->window, rest.data, rest.len);
+	r->at = r->pos;
+	r->window_len = rest.len;
+	err = grow_window(r, want);
+	if (err < 0)
+		return err;
+	while (r->window_len < want) {
+		n = pread(r->fd, r->window + r->window_len, want - r->window_len,
+			  (off_t)(r->at + r->window_len));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return fail_file(r, n < 0 ? -errno : -EIO, "read");
+		r->window_len += (size_t)n;
+	}
+	return 0;
 }
 
 /* --- what is in a record -------------------------------------------------- */
@@ -228,40 +291,43 @@ static bool has_mark(struct slice bytes, size_t pos)
 	return false;
 }
 
-/* True where a sector, or what the record has of it, is zeroes: it never got there. */
-static bool has_zero_sector(struct slice bytes, size_t pos, size_t end)
+/* True where a sector, or what the record has of it, is zeroes: it never got there.
+ * @pos and @end are in @bytes, which stand at @at in the file. */
+static bool has_zero_sector(struct slice bytes, size_t at, size_t pos, size_t end)
 {
 	size_t next;
 
 	for (; pos < end; pos = next) {
-		next = MIN((pos / SECTOR_BYTES + 1) * SECTOR_BYTES, end);
+		next = MIN(((at + pos) / SECTOR_BYTES + 1) * SECTOR_BYTES - at, end);
 		if (is_zero(bytes.data + pos, next - pos))
 			return true;
 	}
 	return false;
 }
 
-/* Whether what is broken at r->pos is the trace of a crash. @frame is what stands
- * there, of @len bytes. The rules are in wal.h. */
+/* Whether what is broken at r->pos, with all that follows in the window, is the trace of
+ * a crash. @frame is what stands there, of @len bytes. The rules are in wal.h. */
 static bool is_torn(const struct reader *r, enum wal_frame frame, size_t len)
 {
-	size_t start = r->pos + WAL_FRAME_BYTES, last;
+	struct slice rest = rest_of(r);
+	size_t last;
 
+	BUG_ON(!reaches_end(r));
 	/* marks are looked for from here on, not from the end of the record, because
 	 * its length may be what is broken */
-	if (!r->last || r->n_records < 2 || has_mark(r->bytes, start))
+	if (!r->last || r->n_records < 2 || has_mark(rest, WAL_FRAME_BYTES))
 		return false;
 	if (frame == WAL_FRAME_PAST_END || frame == WAL_FRAME_END)
 		return true;
-	if (has_zero_sector(r->bytes, start, r->pos + len))
+	if (has_zero_sector(rest, r->pos, WAL_FRAME_BYTES, len))
 		return true;
 	/* the last byte of the record, which comes before the padding */
-	last = start - 1 + (size_t)(get_le64(r->bytes.data + r->pos) & WAL_LENGTH_MASK);
-	return is_zero(r->bytes.data + last, r->bytes.len - last);
+	last = WAL_FRAME_BYTES - 1 + (size_t)(get_le64(rest.data) & WAL_LENGTH_MASK);
+	return is_zero(rest.data + last, rest.len - last);
 }
 
 /* Keeps a copy of what is about to be cut off. */
-static int keep_torn(struct reader *r, size_t end)
+static int keep_torn(struct reader *r, struct slice torn)
 {
 	char name[WAL_NAME_BYTES];
 	int fd, err;
@@ -271,7 +337,7 @@ static int keep_torn(struct reader *r, size_t end)
 		    0600);
 	if (fd < 0)
 		return fail_file(r, -errno, "keep a copy of the torn end of");
-	err = wal_write_all(fd, r->bytes.data + r->pos, end - r->pos, 0);
+	err = wal_write_all(fd, torn.data, torn.len, 0);
 	if (err == 0 && !r->wal->no_sync && (fsync(fd) < 0 || fsync(r->wal->dir_fd) < 0))
 		err = -errno;
 	close(fd);
@@ -281,16 +347,16 @@ static int keep_torn(struct reader *r, size_t end)
 /* Cuts everything from r->pos on that is not zero. */
 static int cut_torn(struct reader *r)
 {
-	size_t end = r->bytes.len;
+	struct slice torn = rest_of(r);
 	int err;
 
-	while (end > r->pos && !r->bytes.data[end - 1])
-		end--;
-	if (end > r->pos) {
-		err = keep_torn(r, end);
+	while (torn.len && !torn.data[torn.len - 1])
+		torn.len--;
+	if (torn.len) {
+		err = keep_torn(r, torn);
 		if (err < 0)
 			return err;
-		r->contents->torn_bytes = end - r->pos;
+		r->contents->torn_bytes = torn.len;
 		if (ftruncate(r->wal->fd, (off_t)r->pos) < 0)
 			return fail_file(r, -errno, "cut the torn end of");
 	}
@@ -299,6 +365,26 @@ static int cut_torn(struct reader *r)
 }
 
 /* --- segments ------------------------------------------------------------- */
+
+/* The frame at r->pos; the window moves and grows until that is clear. */
+static int look_at_frame(struct reader *r, struct wal_record *record, enum wal_frame *frame,
+			 size_t *len)
+{
+	struct slice rest;
+	int err;
+
+	for (;;) {
+		rest = rest_of(r);
+		*len = 0;
+		*frame = wal_get_frame(rest, record, len);
+		if (reaches_end(r) ||
+		    (rest.len >= WAL_FRAME_BYTES && *frame != WAL_FRAME_PAST_END))
+			return 0;
+		err = read_window(r, MAX(2 * rest.len, (size_t)WINDOW_BYTES));
+		if (err < 0)
+			return err;
+	}
+}
 
 /* Reads records until the end. What is not a whole record is left at r->pos: @frame
  * says what it is. */
@@ -309,11 +395,9 @@ static int read_records(struct reader *r, enum wal_frame *frame, size_t *len)
 	int err;
 
 	for (;; r->n_records++, r->pos += *len) {
-		*len = 0;
-		*frame = wal_get_frame(slice_of(r->bytes.data + r->pos, r->bytes.len - r->pos),
-				       &record, len);
-		if (*frame != WAL_FRAME_WHOLE)
-			return 0;
+		err = look_at_frame(r, &record, frame, len);
+		if (err < 0 || *frame != WAL_FRAME_WHOLE)
+			return err;
 		if (record.type != WAL_CRC) {
 			crc = wal_crc(r->wal->buffer.crc, record.data);
 			if (crc != record.crc) {
@@ -328,22 +412,42 @@ static int read_records(struct reader *r, enum wal_frame *frame, size_t *len)
 	}
 }
 
+/* Whether there are only zeroes from r->pos on, which is where r->pos is afterwards too. */
+static int only_zeroes(struct reader *r, bool *out)
+{
+	size_t pos = r->pos;
+	struct slice rest;
+	int err = 0;
+
+	do {
+		rest = rest_of(r);
+		*out = is_zero(rest.data, rest.len);
+		r->pos += rest.len;
+	} while (*out && r->pos < r->size && (err = read_window(r, WINDOW_BYTES)) == 0);
+	/* the window has moved on: it begins anew */
+	r->pos = r->at = pos;
+	r->window_len = 0;
+	return err;
+}
+
 static int read_segment_bytes(struct reader *r)
 {
 	enum wal_frame frame;
+	bool clean = false;
 	size_t len;
 	int err;
 
-	r->pos = 0;
-	r->n_records = 0;
+	r->pos = r->at = r->n_records = r->window_len = 0;
 	err = read_records(r, &frame, &len);
+	if (!err && frame == WAL_FRAME_END && r->n_records >= 2)
+		err = only_zeroes(r, &clean);
+	if (clean && !err)
+		r->wal->offset = r->pos;
+	if (clean || err < 0)
+		return err;
+	err = read_window(r, r->size - r->pos);
 	if (err < 0)
 		return err;
-	if (frame == WAL_FRAME_END && r->n_records >= 2 &&
-	    is_zero(r->bytes.data + r->pos, r->bytes.len - r->pos)) {
-		r->wal->offset = r->pos;
-		return 0;
-	}
 	if (!is_torn(r, frame, len))
 		return fail_damaged(r, frame == WAL_FRAME_END ? "records are missing" :
 				       frame == WAL_FRAME_PAST_END ? "a record runs past the end" :
@@ -351,26 +455,10 @@ static int read_segment_bytes(struct reader *r)
 	return cut_torn(r);
 }
 
-static int read_whole(int fd, uint8_t *data, size_t len)
-{
-	ssize_t n;
-
-	for (size_t done = 0; done < len; done += (size_t)n) {
-		n = pread(fd, data + done, len - done, (off_t)done);
-		if (n < 0 && errno == EINTR)
-			n = 0;
-		else if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-	}
-	return 0;
-}
-
 /* Reads the open file @fd. */
 static int read_open_segment(struct reader *r, int fd)
 {
 	struct stat st;
-	uint8_t *data;
-	int err;
 
 	if (fstat(fd, &st) < 0)
 		return fail_file(r, -errno, "read");
@@ -378,17 +466,9 @@ static int read_open_segment(struct reader *r, int fd)
 		return fail_file(r, -EINVAL, "read");
 	if ((uint64_t)st.st_size > WAL_SEGMENT_BYTES_MAX)
 		return fail_file(r, -EFBIG, "read");
-	data = malloc((size_t)st.st_size + 1);
-	if (!data)
-		return wal_fail(r->why, -ENOMEM, "out of memory");
-	err = read_whole(fd, data, (size_t)st.st_size);
-	if (err < 0)
-		err = fail_file(r, err, "read");
-	r->bytes = slice_of(data, (size_t)st.st_size);
-	if (err == 0)
-		err = read_segment_bytes(r);
-	free(data);
-	return err;
+	r->fd = fd;
+	r->size = (size_t)st.st_size;
+	return read_segment_bytes(r);
 }
 
 static int read_segment(struct reader *r)
@@ -427,26 +507,34 @@ static void raise_term(struct reader *r)
 	state->vote = 0;
 }
 
+static int read_segments(struct reader *r, size_t first)
+{
+	struct wal *wal = r->wal;
+	int err = 0;
+
+	for (size_t i = first; err == 0 && i < wal->n_segments; i++) {
+		r->segment = &wal->segments[i];
+		r->first = i == first;
+		r->last = i + 1 == wal->n_segments;
+		if (i > first && wal->segments[i - 1].seq + 1 != wal->segments[i].seq) {
+			r->pos = 0;
+			return fail_damaged(r, "the segment before it is missing");
+		}
+		err = read_segment(r);
+	}
+	return err;
+}
+
 int wal_read(struct wal *wal, size_t first, uint64_t start_index, struct wal_contents *contents,
 	     struct wal_why why)
 {
 	struct reader r = {
 		.wal = wal, .contents = contents, .start_index = start_index, .why = why,
 	};
-	int err;
+	int err = read_segments(&r, first);
 
-	for (size_t i = first; i < wal->n_segments; i++) {
-		r.segment = &wal->segments[i];
-		r.first = i == first;
-		r.last = i + 1 == wal->n_segments;
-		if (i > first && wal->segments[i - 1].seq + 1 != wal->segments[i].seq) {
-			r.pos = 0;
-			return fail_damaged(&r, "the segment before it is missing");
-		}
-		err = read_segment(&r);
-		if (err < 0)
-			return err;
-	}
-	raise_term(&r);
-	return 0;
+	free(r.window);
+	if (err == 0)
+		raise_term(&r);
+	return err;
 }

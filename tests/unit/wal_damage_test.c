@@ -2,6 +2,8 @@
 /* kvd/wal: what was torn is cut, what is damaged is refused. */
 #include "tests/unit/wal_log.h"
 
+#include "include/htable.h"
+
 /* The last record is cut off at every byte, by zeroes and by the end of the file. */
 static void test_torn_tail(void **state)
 {
@@ -283,6 +285,75 @@ static void test_impossible_logs(void **state)
 	}
 }
 
+/* --- a log of many windows ------------------------------------------------ */
+
+#define LARGE_SEGMENT (32 << 20)
+
+/* Sizes of entries, so that frames end anywhere in the reader's window, which some of
+ * them do not fit into. */
+static size_t large_len(uint64_t index)
+{
+	return index % 23 ? hash_u64(index) % 40000 : 700000 + 100000 * (index % 7);
+}
+
+static void check_large(const struct wal_contents *c, size_t n)
+{
+	assert_int_equal(c->n_entries, n);
+	for (uint64_t i = 1; i <= n; i++)
+		check_entry(&c->entries[i - 1], 1, i, large_len(i));
+}
+
+/* What follows entry @n is torn, or damaged where it was synced. */
+static void tear_large(const struct bytes *whole, size_t cut, size_t n, bool synced)
+{
+	struct bytes torn = { calloc(1, whole->len), whole->len };
+	struct wal_contents c;
+	struct wal *wal;
+	int r;
+
+	assert_non_null(torn.data);
+	memcpy(torn.data, whole->data, cut);
+	if (synced)	/* only a sector is gone, marks follow it */
+		memcpy(torn.data + cut + 4096, whole->data + cut + 4096, whole->len - cut - 4096);
+	store(FIRST, torn.data, torn.len);
+	free(torn.data);
+	r = try_open(0, &c, &wal);
+	assert_int_equal(r, synced ? -EBADMSG : 0);
+	if (r)
+		return;
+	check_large(&c, n);
+	wal_contents_release(&c);
+	wal_close(wal);
+}
+
+static void test_larger_than_a_window(void **state)
+{
+	struct wal_contents c;
+	struct wal *wal = create(LARGE_SEGMENT);
+	struct bytes whole;
+	size_t at[1024], n;
+
+	for (uint64_t i = 1; i <= 150; i++) {
+		append(wal, 1, i, 1, large_len(i));
+		if (i % 10 == 0)
+			assert_int_equal(wal_sync(wal), 0);
+	}
+	append(wal, 1, 151, 1, large_len(151));
+	wal_close(wal);
+	whole = load(FIRST);
+	n = frames(&whole, at, ARRAY_SIZE(at));
+	wal = open_log(0, &c);
+	assert_int_equal(c.torn_bytes, 0);
+	check_large(&c, 151);
+	wal_contents_release(&c);
+	wal_close(wal);
+	/* in the last entry, which only a hard state follows */
+	tear_large(&whole, at[n - 2] + large_len(151) / 2, 150, false);
+	tear_large(&whole, at[n - 2] + 8, 150, false);
+	tear_large(&whole, at[n / 2] + 4096, 0, true);
+	free(whole.data);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -294,6 +365,7 @@ int main(void)
 		TEST(test_missing_segment),
 		TEST(test_foreign_segment),
 		TEST(test_impossible_logs),
+		TEST(test_larger_than_a_window),
 	};
 
 	return cmocka_run_group_tests_name("wal damage", tests, NULL, NULL);

@@ -145,31 +145,13 @@ void api_reply_pb(struct grpc_call *call, const ProtobufCMessage *message)
 	api_reply(call, &chain);
 }
 
-/* Once a second at most: until it is applied every request that does not fit asks. */
-static void raise_no_space(struct server *s)
-{
-	Etcdserverpb__AlarmRequest alarm = ETCDSERVERPB__ALARM_REQUEST__INIT;
-	uint64_t now = uv_hrtime();
-
-	if (now < s->next_alarm)
-		return;
-	s->next_alarm = now + 1000000000;
-	alarm.memberid = core_config(s->core)->member_id;
-	alarm.action = ETCDSERVERPB__ALARM_REQUEST__ALARM_ACTION__ACTIVATE;
-	alarm.alarm = ETCDSERVERPB__ALARM_TYPE__NOSPACE;
-	/* where memory is short the next request asks again */
-	core_propose_own(s->core, REQUEST_ALARM, &alarm.base);
-}
-
 bool api_over_quota(struct grpc_call *call, int64_t cost)
 {
-	struct server *s = call_server(call);
-	struct state *state = core_state(s->core);
+	struct core *core = call_server(call)->core;
 
-	if (state_has_room(state, cost))
+	if (state_has_room(core_state(core), cost))
 		return false;
-	if (!state_alarm_set(state, ETCDSERVERPB__ALARM_TYPE__NOSPACE))
-		raise_no_space(s);
+	core_raise_alarm(core, ETCDSERVERPB__ALARM_TYPE__NOSPACE);
 	api_fail(call, &status_no_space);
 	return true;
 }

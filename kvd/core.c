@@ -125,7 +125,6 @@ int core_open(const struct core_config *config, struct mvcc *store, struct core 
 	list_init(&core->reads_waiting);
 	list_init(&core->reads_confirmed);
 	list_init(&core->compacts);
-	list_init(&core->compacted);
 	list_init(&core->storing);
 	list_init(&core->appends);
 	list_init(&core->fetches);
@@ -186,7 +185,6 @@ void core_close(struct core *core)
 	finish_list(core, &core->reads_waiting);
 	finish_list(core, &core->reads_confirmed);
 	finish_list(core, &core->compacts);
-	finish_list(core, &core->compacted);
 	finish_list(core, &core->storing);
 	core->hashes.out = false;
 	core_stop_hashes(core);
@@ -455,8 +453,6 @@ static int compact_slice(struct core *core)
 		return more;
 	core_note_applied(core);
 	core->compacting = more > 0;
-	if (!core->compacting)
-		list_splice_tail(&core->compacted, &core->compacts);
 	return 0;
 }
 
@@ -495,6 +491,9 @@ int core_turn(struct core *core, uint64_t now)
 
 void core_wind_down(struct core *core)
 {
+	/* who waits for the space learns that it is not free yet */
+	if (core->compacting)
+		finish_list(core, &core->compacts);
 	core->compacting = false;
 	core_stop_hashes(core);
 }

@@ -89,6 +89,9 @@ void core_close(struct core *core);
 uint64_t core_request_id(struct core *core);
 /* Takes @request; its done() comes during a turn. */
 void core_submit(struct core *core, struct request *request);
+/* Proposes an alarm (etcdserverpb.AlarmType) of this member's, once a second at most:
+ * until it is applied every request that does not fit asks for it. */
+void core_raise_alarm(struct core *core, int type);
 /* A proposal that nobody waits for. */
 int core_propose_own(struct core *core, enum request_op op, const ProtobufCMessage *message);
 /* Takes a fetch of somebody else's (a watcher's); its done() comes during a turn. */

@@ -25,6 +25,9 @@
 #define REVOKE_MAX 500
 #define REVOKE_PERIOD 500000000ull
 #define REVOKE_RETRY 3000000000ull
+/* An alarm is not proposed again before this much time has passed. */
+#define ALARM_PERIOD 1000000000ull
+#define ALARM_TYPES 3			/* etcdserverpb.AlarmType */
 /* A batch is stored when it is this old (nanoseconds) or this large (changes). */
 #define BATCH_AGE 100000000ull
 #define BATCH_CHANGES 10000
@@ -79,9 +82,8 @@ struct core {
 	struct request *apply_scratch;	/* that entry's request where nobody here asked */
 	bool apply_fetching;
 	bool lagging;			/* the last turn left more than APPLY_GAP_MAX */
-	struct list compacts;		/* physical compactions that wait for the last slice */
-	struct list compacted;		/* and for what it removed to be stored */
-	bool compacting;
+	struct list compacts;		/* physical compactions that wait for the last slice, */
+	bool compacting;		/* and then for what it removed to be stored */
 	struct core_hashes hashes;
 
 	/* going out */
@@ -98,7 +100,7 @@ struct core {
 	size_t unsynced_bytes;		/* of payloads applied since the last sync began */
 	bool campaigned;
 
-	uint64_t next_revoke;
+	uint64_t next_revoke, next_alarm[ALARM_TYPES];
 	bool published, version_proposed, attr_proposed;
 };
 

@@ -104,12 +104,18 @@ static bool sync_due(const struct core *core)
 	       core->unsynced_bytes >= UNSYNCED_BYTES_MAX;
 }
 
+/* Somebody waits for what a compaction removed to be stored. */
+static bool compaction_due(const struct core *core)
+{
+	return !core->compacting && !list_empty(&core->compacts);
+}
+
 static bool batch_due(const struct core *core, uint64_t now, bool all)
 {
 	if (core->batch_out || !core->batch_since)
 		return false;
 	return all || now >= core->batch_since + BATCH_AGE || sync_due(core) ||
-	       !list_empty(&core->compacted) || store_is_behind(core) ||
+	       compaction_due(core) || store_is_behind(core) ||
 	       core_hash_wants_batch(core) ||
 	       mvcc_batch_pending(core->state.store) >= BATCH_CHANGES;
 }
@@ -172,7 +178,8 @@ struct core_batch *core_take_batch(struct core *core, uint64_t now, bool all)
 	batch->batch = mvcc_batch_take(core->state.store);
 	BUG_ON(!batch->batch);
 	core->batch_out = true;
-	list_splice_tail(&core->storing, &core->compacted);
+	if (compaction_due(core))
+		list_splice_tail(&core->storing, &core->compacts);
 	core->batch_since = 0;
 	core->batch_index = core->applied;
 	core->batch_term = core->applied_term;

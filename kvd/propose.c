@@ -147,6 +147,21 @@ int core_propose_own(struct core *core, enum request_op op, const ProtobufCMessa
 	return 0;
 }
 
+void core_raise_alarm(struct core *core, int type)
+{
+	Etcdserverpb__AlarmRequest alarm = ETCDSERVERPB__ALARM_REQUEST__INIT;
+
+	BUG_ON(type < 0 || type >= ALARM_TYPES);
+	if (core->now < core->next_alarm[type] || state_alarm_set(&core->state, type))
+		return;
+	core->next_alarm[type] = core->now + ALARM_PERIOD;
+	alarm.memberid = core->config.member_id;
+	alarm.action = ETCDSERVERPB__ALARM_REQUEST__ALARM_ACTION__ACTIVATE;
+	alarm.alarm = (Etcdserverpb__AlarmType)type;
+	/* where memory is short who asked will ask again */
+	core_propose_own(core, REQUEST_ALARM, &alarm.base);
+}
+
 int core_look_at_leases(struct core *core)
 {
 	Etcdserverpb__LeaseRevokeRequest revoke = ETCDSERVERPB__LEASE_REVOKE_REQUEST__INIT;

@@ -29,7 +29,6 @@ struct server {
 	struct list watch_streams;	/* of api_watch.c */
 	size_t n_closing;
 	bool ready, stopping;
-	uint64_t next_alarm;		/* NOSPACE is not proposed again before this time */
 };
 
 /* Runs until SIGTERM or SIGINT. The process's exit code. */

@@ -5,6 +5,7 @@
  * and its store thread, and decides when each of them is done.
  */
 
+#include "kvd/core_i.h"
 #include "tests/unit/core_rig.h"
 
 /* --- tests ---------------------------------------------------------------- */
@@ -290,6 +291,82 @@ static void test_compaction_goes_on_after_a_restart(void **state)
 	assert_int_equal(revisions(rig), 3000);
 }
 
+/* What is applied is not kept in the log for long where entries are large. */
+static void test_log_in_memory_is_bounded_by_bytes(void **state)
+{
+	struct rig *rig = *state;
+	char *value = malloc((1 << 20) + 1);
+	struct core_status status;
+	uint64_t held;
+
+	memset(value, 'x', 1 << 20);
+	value[1 << 20] = 0;
+	for (int i = 0; i < 3 * (UNSYNCED_BYTES_MAX >> 20); i++) {
+		do_put(rig, "a", value, 0);
+		core_status(rig->core, &status);
+		held = status.raft.last_index - status.raft.first_index + 1;
+		assert_true(held <= (UNSYNCED_BYTES_MAX >> 20) + 8);
+	}
+	/* it is the bytes that do it */
+	assert_true(status.raft.last_index < core_config(rig->core)->snapshot_count);
+	free(value);
+}
+
+/* Who waits for the space learns that it is not free. */
+static void test_stopping_ends_physical_compactions(void **state)
+{
+	struct rig *rig = *state;
+
+	for (int i = 0; i < 50; i++)
+		do_put(rig, "a", "v", 0);
+	rig->hold_hashes = true;
+	compact(rig, 40, true);
+	rig->finished = 0;
+	core_wind_down(rig->core);
+	assert_int_equal(rig->finished, 1);
+	assert_ptr_equal(rig->last_error, &status_stopped);
+	rig->hold_hashes = false;
+	hash_slice(rig);
+}
+
+static size_t pending(const struct rig *rig)
+{
+	struct core_status status;
+
+	core_status(rig->core, &status);
+	return status.pending;
+}
+
+/* Every request that finds no room asks for the alarm. */
+static void test_alarm_is_proposed_once_a_second(void **state)
+{
+	const int type = ETCDSERVERPB__ALARM_TYPE__NOSPACE;
+	struct rig *rig = *state;
+
+	rig->stuck = true;
+	for (int i = 0; i < 1000; i++)
+		core_raise_alarm(rig->core, type);
+	assert_int_equal(pending(rig), 1);
+	pass(rig, SECOND / 2);
+	core_raise_alarm(rig->core, type);
+	assert_int_equal(pending(rig), 1);
+	pass(rig, SECOND / 2);
+	core_raise_alarm(rig->core, type);
+	core_raise_alarm(rig->core, type);
+	assert_int_equal(pending(rig), 2);
+	/* another kind does not wait for it */
+	core_raise_alarm(rig->core, ETCDSERVERPB__ALARM_TYPE__CORRUPT);
+	assert_int_equal(pending(rig), 3);
+	rig->stuck = false;
+	settle(rig);
+	assert_int_equal(pending(rig), 0);
+	assert_int_equal(core_state(rig->core)->n_alarms, 2);
+	/* nor is one proposed that is set */
+	pass(rig, 2 * SECOND);
+	core_raise_alarm(rig->core, type);
+	assert_int_equal(pending(rig), 0);
+}
+
 static void test_alarm_refuses_what_adds(void **state)
 {
 	Etcdserverpb__AlarmRequest a = ETCDSERVERPB__ALARM_REQUEST__INIT;
@@ -452,6 +529,9 @@ int main(void)
 		TEST(slow_store_holds_puts_back),
 		TEST(compaction),
 		TEST(compaction_goes_on_after_a_restart),
+		TEST(log_in_memory_is_bounded_by_bytes),
+		TEST(stopping_ends_physical_compactions),
+		TEST(alarm_is_proposed_once_a_second),
 		TEST(alarm_refuses_what_adds),
 		TEST(corrupt_refuses_writes_alone),
 		TEST(txn_overlaps),

@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "include/endian_bytes.h"
 #include "kvd/disk.h"
 
 static char url[] = "http://127.0.0.1:2380";
@@ -86,6 +87,55 @@ static void test_first_start_cut_short(void **state)
 	free(log);
 }
 
+/* The store says that it holds everything up to entry @index. */
+static void store_applied(char *dir, uint64_t index)
+{
+	struct mvcc_bdb_args args = { .dir = path_in(dir, "member/kv") };
+	struct mvcc_backend *backend;
+	struct mvcc_batch *batch;
+	struct mvcc *store;
+	uint8_t value[16];
+	char why[512];
+
+	put_be64(value, index);
+	put_be64(value + 8, 1);
+	assert_int_equal(mvcc_bdb_open(&args, &backend, why, sizeof(why)), 0);
+	assert_int_equal(mvcc_open(backend, &(struct mvcc_args){ 0 }, &store, why, sizeof(why)),
+			 0);
+	assert_int_equal(mvcc_record_put(store, BUCKET_META, SLICE_LIT("applied"),
+					 slice_of(value, sizeof(value))), 0);
+	batch = mvcc_batch_take(store);
+	assert_int_equal(mvcc_backend_write(backend, batch), 0);
+	mvcc_batch_done(store, batch);
+	assert_int_equal(mvcc_backend_sync(backend), 0);
+	mvcc_free(store);
+	mvcc_backend_close(backend);
+	free((char *)args.dir);
+}
+
+/* A log that was put back from an older copy does not have what the store holds. */
+static void test_log_older_than_the_store(void **state)
+{
+	struct kvd_config config = { .data_dir = *state, .wal_dir = (char *)"" };
+
+	first_start(*state);
+	for (uint64_t index = 1; index <= 2; index++) {
+		struct wal_contents contents = { 0 };
+		struct disk_identity identity;
+		struct disk disk = { 0 };
+		char why[512] = "";
+		int err;
+
+		store_applied(*state, index);
+		err = disk_open(&disk, &config, NULL, &contents, &identity, why, sizeof(why));
+		assert_int_equal(err, index == 1 ? 0 : -ENODATA);
+		if (err)
+			assert_non_null(strstr(why, "ends at entry 1, though the store holds 2"));
+		wal_contents_release(&contents);
+		disk_close(&disk);
+	}
+}
+
 static int setup(void **state)
 {
 	char *dir = strdup("/tmp/kvd-disk-test.XXXXXX");
@@ -108,6 +158,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_first_start, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_directories_above_are_made, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_first_start_cut_short, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_log_older_than_the_store, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("disk", tests, NULL, NULL);

@@ -110,10 +110,12 @@ bool conf_is_voter(const struct raft_conf_state *conf, uint64_t id)
 	       conf_has(conf->voters_outgoing, conf->n_voters_outgoing, id);
 }
 
-/* Whether @id decides alone. */
+/* Whether @id decides alone; also in a joint configuration, if it is both halves. */
 bool conf_is_singleton(const struct raft_conf_state *conf, uint64_t id)
 {
-	return conf->n_voters == 1 && conf->voters[0] == id && !conf_is_joint(conf);
+	if (conf_is_joint(conf) && (conf->n_voters_outgoing != 1 || conf->voters_outgoing[0] != id))
+		return false;
+	return conf->n_voters == 1 && conf->voters[0] == id;
 }
 
 static bool ids_are_valid(const uint64_t *ids, size_t n)

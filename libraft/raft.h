@@ -47,10 +47,11 @@
  * a joint configuration); it is then so on every member. Every such entry is stepped:
  * a leader commits what follows it only once it is in force.
  *
- * Reads. An id comes back in update.reads at most once. Reads that wait when a leader
- * loses its role, and those whose messages are lost, are forgotten: when there is no
- * answer, ask again with another id, never with the same, nor with one that was used
- * before a restart: an answer that is still on its way would be taken for the new one.
+ * Reads. An id comes back in update.reads once; to a follower, which asks its leader,
+ * once more where the network repeats a message. Reads that wait when a leader loses its
+ * role, and those whose messages are lost, are forgotten: when there is no answer, ask
+ * again with another id, never with the same, nor with one that was used before a
+ * restart: an answer that is still on its way would be taken for the new one.
  *
  * Snapshots. RAFT_MSG_SNAP names what raft knows to be applied; the caller sends its
  * own store at that index or a later one, puts that one's index, term and
@@ -240,6 +241,8 @@ struct raft_config {
 	uint32_t election_ticks;	/* follower waits 1x to 2x this; > heartbeat_ticks */
 	uint32_t heartbeat_ticks;
 	bool pre_vote, check_quorum;
+	uint32_t lease_ticks;		/* 0: no lease reads; else < election_ticks, and
+					   check_quorum is set */
 	size_t max_message_bytes;	/* payload of one RAFT_MSG_APP */
 	size_t max_inflight;		/* messages on their way to one follower */
 	uint64_t max_uncommitted_bytes;	/* 0: no limit */
@@ -261,6 +264,7 @@ struct raft_status {
 	uint64_t commit, applied, first_index, last_index, stored;
 	uint64_t transferee;			/* of a leader: where leadership goes; 0 */
 	bool learner;				/* this member does not vote */
+	bool lease;				/* of a leader: reads need no round now */
 	uint64_t messages_rejected;
 };
 

@@ -183,7 +183,7 @@ sim := $(O)/raft_script $(O)/raft_sim
 $(O)/raft_script: $(call obj,$(addprefix tests/sim/,raft_script.c script_conf.c \
 	script_group.c)) $(O)/libraft.a
 $(O)/raft_sim: $(call obj,$(addprefix tests/sim/,raft_sim.c world.c net.c node.c chaos.c \
-	check.c links.c)) $(O)/libraft.a
+	calm.c check.c links.c)) $(O)/libraft.a
 $(sim):
 	$(link)
 
@@ -193,12 +193,18 @@ SEEDS ?= 1000
 sim: $(O)/raft_sim
 	@$(O)/raft_sim --seeds $(SEEDS)
 
+# What libmvcc does a second, beside what the machine does.
+bench += $(O)/tests/bench/mvcc_bench
+$(O)/tests/bench/mvcc_bench: $(call obj,$(addprefix tests/bench/,mvcc_bench.c \
+	mvcc_bench_limits.c)) $(O)/libmvcc.a
+	$(link) -ldb-5.3
+
 # Kept, although only the test programs ask for them.
 .SECONDARY: $(call obj,$(wildcard tests/*/*.c))
 
 .PHONY: units tools check deps run install uninstall clean peer
 units: $(units)
-tools: $(tools) $(sim)
+tools: $(tools) $(sim) $(bench)
 
 deps:
 	@if [ "$$(id -u)" != 0 ]; then \

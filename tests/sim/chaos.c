@@ -1,14 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What strikes a group and what its clients ask for, all drawn from the seed; and the
- * calm afterwards, in which a quorum must get work done again.
+ * What strikes a group and what its clients and operators ask for, all drawn from the
+ * seed.
  */
-#include <stdio.h>
-
 #include "tests/sim/conf_wire.h"
 #include "tests/sim/sim.h"
-
-#define CALM_TICKS 1000		/* a hundred election timeouts */
 
 static struct sim_node *draw_up(struct sim *s)
 {
@@ -35,13 +31,6 @@ struct sim_node *chaos_leader(struct sim *s)
 
 /* --- faults ---------------------------------------------------------------------------- */
 
-static void restart_later(struct sim *s, struct sim_node *n)
-{
-	struct sim_event ev = { .kind = SIM_EV_RESTART, .node = n->id };
-
-	sim_at(s, sim_draw(s, 40 * SIM_TICK), &ev);
-}
-
 static void strike_crash(struct sim *s)
 {
 	struct sim_node *n = sim_draw(s, 3) ? draw_up(s) : chaos_leader(s);
@@ -49,7 +38,7 @@ static void strike_crash(struct sim *s)
 	if (!n)
 		return;
 	node_crash(s, n);
-	restart_later(s, n);
+	node_restart_later(s, n);
 }
 
 static void strike_crash_all(struct sim *s)
@@ -59,7 +48,7 @@ static void strike_crash_all(struct sim *s)
 		if (!s->node[id].raft)
 			continue;
 		node_crash(s, &s->node[id]);
-		restart_later(s, &s->node[id]);
+		node_restart_later(s, &s->node[id]);
 	}
 }
 
@@ -72,6 +61,32 @@ static void strike_pause(struct sim *s)
 	s->count[SIM_PAUSE]++;
 	n->paused_until = s->now + sim_draw(s, 5 * SIM_ELECTION_TICKS * SIM_TICK);
 	sim_trace(s, "%d is stopped until %d", (int)n->id, (int)n->paused_until);
+}
+
+/* Whoever keeps time sees much of it pass at once. */
+static void strike_leap(struct sim *s)
+{
+	struct sim_node *n = sim_draw(s, 2) ? draw_up(s) : chaos_leader(s);
+	uint64_t ticks = 1 + sim_draw(s, 3 * SIM_ELECTION_TICKS);
+
+	if (!n || n->paused_until > s->now)
+		return;
+	s->count[SIM_CLOCK_LEAP]++;
+	sim_trace(s, "the clock of %d leaps %d ticks", (int)n->id, (int)ticks);
+	while (ticks--)
+		node_step(s, n, &(struct raft_event){ .type = RAFT_TICK });
+}
+
+/* It was set back: nothing ticks until it has caught up, but messages come and go. */
+static void strike_stop(struct sim *s)
+{
+	struct sim_node *n = sim_draw(s, 2) ? draw_up(s) : chaos_leader(s);
+
+	if (!n)
+		return;
+	s->count[SIM_CLOCK_STOP]++;
+	n->stopped_until = s->now + sim_draw(s, 5 * SIM_ELECTION_TICKS * SIM_TICK);
+	sim_trace(s, "the clock of %d stops until %d", (int)n->id, (int)n->stopped_until);
 }
 
 static void cut_both(struct sim *s, uint64_t a, uint64_t b)
@@ -94,7 +109,19 @@ static void strike_one_way(struct sim *s)
 	sim_trace(s, "link %d->%d is down", (int)a, (int)b);
 }
 
-/* Each member hears nothing, or is not heard. */
+/* Any subset of all links. */
+static void strike_links(struct sim *s)
+{
+	uint32_t share = (uint32_t)sim_draw(s, 1000);
+
+	s->count[SIM_LINKS]++;
+	sim_trace(s, "%d of 1000 links are down", (int)share);
+	for (uint64_t a = 1; a <= s->profile.pool; a++)
+		for (uint64_t b = 1; b <= s->profile.pool; b++)
+			s->down[a][b] = a != b && sim_chance(s, share);
+}
+
+/* One hears nothing, or is not heard, or both. */
 static void strike_isolate(struct sim *s)
 {
 	struct sim_node *leader = chaos_leader(s);
@@ -177,10 +204,7 @@ static void strike_change(struct sim *s)
 	for (size_t i = 0; i < change.n_changes; i++) {
 		singles[i].type = draw_change(s);
 		singles[i].node_id = 1 + sim_draw(s, s->profile.pool);
-		s->count[SIM_LEARNER] += singles[i].type == RAFT_CONF_ADD_LEARNER;
 	}
-	s->count[change.n_changes == 1 && !change.transition ? SIM_SINGLE_CHANGE :
-		 SIM_JOINT_CHANGE]++;
 	sim_trace(s, "%d is asked for %d changes, transition %d", (int)n->id,
 		  (int)change.n_changes, (int)change.transition);
 	node_propose(s, n, RAFT_ENTRY_CONF_CHANGE_V2, conf_wire_encode(&change));
@@ -235,11 +259,11 @@ static const struct {
 	uint32_t weight;
 	void (*strike)(struct sim *s);
 } actions[] = {
-	{ 10, strike_crash }, { 1, strike_crash_all }, { 6, strike_pause },
-	{ 6, strike_one_way }, { 6, strike_isolate }, { 5, strike_split }, { 3, strike_bridge },
-	{ 2, strike_ring }, { 12, strike_change }, { 6, strike_transfer },
-	{ 3, strike_campaign }, { 3, strike_forget }, { 3, strike_report }, { 24, strike_compact },
-	{ 14, heal },
+	{ 10, strike_crash }, { 1, strike_crash_all }, { 6, strike_pause }, { 3, strike_leap },
+	{ 3, strike_stop }, { 6, strike_one_way }, { 4, strike_links }, { 6, strike_isolate },
+	{ 5, strike_split }, { 3, strike_bridge }, { 2, strike_ring }, { 12, strike_change },
+	{ 6, strike_transfer }, { 3, strike_campaign }, { 3, strike_forget },
+	{ 3, strike_report }, { 24, strike_compact }, { 14, heal },
 };
 
 void chaos_strike(struct sim *s)
@@ -274,11 +298,13 @@ bool chaos_propose(struct sim *s, struct sim_node *n, uint64_t value)
 	return !node_propose(s, n, RAFT_ENTRY_NORMAL, b);
 }
 
-static void client_read(struct sim *s, struct sim_node *n)
+/* The id of the read. */
+uint64_t chaos_read(struct sim *s, struct sim_node *n)
 {
 	struct raft_event ev = { .type = RAFT_READ, .id = check_read_asked(s, n) };
 
 	node_step(s, n, &ev);
+	return ev.id;
 }
 
 /* One that takes itself for the leader, rightly or not. */
@@ -304,7 +330,7 @@ void chaos_client(struct sim *s)
 		for (; burst && sim_draw(s, 3); burst--)
 			chaos_propose(s, n, s->next_value++);
 		if (burst)
-			client_read(s, n);
+			chaos_read(s, n);
 	}
 	sim_at(s, 1 + sim_draw(s, s->profile.client_every),
 	       &(struct sim_event){ .kind = SIM_EV_CLIENT });
@@ -336,6 +362,7 @@ void chaos_profile(struct sim *s, uint64_t nodes)
 	p->delay = delays[sim_draw(s, ARRAY_SIZE(delays))];
 	p->late_delay = 1 + sim_draw(s, 5 * SIM_ELECTION_TICKS * SIM_TICK);
 	p->disk_delay = disks[sim_draw(s, ARRAY_SIZE(disks))];
+	p->disk_error = draw_rate(s, 20);
 	p->chaos_every = 50 + sim_draw(s, 1000);
 	p->client_every = 40 + sim_draw(s, 300);
 	p->drift = sim_draw(s, 2) ? sim_draw(s, 25) : 0;
@@ -380,136 +407,4 @@ void chaos_begin(struct sim *s)
 	}
 	sim_at(s, 1, &(struct sim_event){ .kind = SIM_EV_CLIENT });
 	sim_at(s, 1, &(struct sim_event){ .kind = SIM_EV_CHAOS });
-}
-
-/* --- the calm -------------------------------------------------------------------------- */
-
-/* All members come back; or only a quorum of them, where it is clear who they are. */
-static void calm_links(struct sim *s)
-{
-	uint64_t lost = 0;
-
-	memset(s->down, 0, sizeof(s->down));
-	for (uint64_t id = 1; id <= s->profile.pool; id++)
-		s->needed[id] = true;
-	if (!s->profile.changes && s->profile.size > 2 && sim_draw(s, 2))
-		lost = 1 + sim_draw(s, (s->profile.size - 1) / 2);
-	s->count[lost ? SIM_QUORUM_CALM : SIM_ALL_CALM]++;
-	while (lost--) {
-		uint64_t id = 1 + sim_draw(s, s->profile.size);
-
-		if (!s->needed[id])
-			continue;
-		s->needed[id] = false;
-		sim_trace(s, "%d does not come back", (int)id);
-		for (uint64_t i = 1; i < SIM_NODES; i++)
-			cut_both(s, id, i);
-	}
-}
-
-static bool is_member(const struct raft_conf_state *c, uint64_t id)
-{
-	for (size_t i = 0; i < c->n_voters; i++)
-		if (c->voters[i] == id)
-			return true;
-	for (size_t i = 0; i < c->n_voters_outgoing; i++)
-		if (c->voters_outgoing[i] == id)
-			return true;
-	for (size_t i = 0; i < c->n_learners; i++)
-		if (c->learners[i] == id)
-			return true;
-	return false;
-}
-
-/*
- * The new proposal is applied; and by all members, where a leader learns of their higher
- * terms, which takes pre-votes or a checked quorum.
- */
-static bool has_settled(struct sim *s)
-{
-	struct sim_node *leader = chaos_leader(s);
-	const struct raft_config *c = &s->node[1].config;
-
-	if (!s->oracle.probe || !leader)
-		return false;
-	if (s->calm_time > s->now)
-		s->calm_time = s->now;
-	if (!c->pre_vote && !c->check_quorum)
-		return true;
-	for (uint64_t id = 1; id <= s->profile.pool; id++)
-		if (s->needed[id] && is_member(&leader->machine.conf, id) &&
-		    s->node[id].machine.applied < s->oracle.probe)
-			return false;
-	return true;
-}
-
-static void ids_to_text(char *text, size_t size, const char *before, const uint64_t *ids,
-			size_t n)
-{
-	size_t len = strlen(text);
-
-	for (size_t i = 0; i < n; i++)
-		len += (size_t)snprintf(text + len, size - len, " %s%d", before, (int)ids[i]);
-}
-
-static void report_groups(struct sim *s)
-{
-	for (uint64_t id = 1; id <= s->profile.pool; id++) {
-		const struct sim_node *n = &s->node[id];
-		const struct raft_conf_state *c = &n->machine.conf;
-		char conf[400] = "";
-
-		ids_to_text(conf, sizeof(conf), "v", c->voters, c->n_voters);
-		ids_to_text(conf, sizeof(conf), "o", c->voters_outgoing, c->n_voters_outgoing);
-		ids_to_text(conf, sizeof(conf), "l", c->learners, c->n_learners);
-		sim_trace(s, "%d%s: %s, term %d, leader %d, log %d-%d, stored %d, "
-			  "commit %d, applied %d, rejected %d; members%s",
-			  (int)id, s->needed[id] ? "" : " (cut off)",
-			  raft_role_to_text(n->was.role), (int)n->was.term, (int)n->was.leader,
-			  (int)n->was.first_index, (int)n->was.last_index, (int)n->was.stored,
-			  (int)n->was.commit, (int)n->was.applied,
-			  (int)n->was.messages_rejected, conf);
-	}
-}
-
-/*
- * A member that was removed without knowing it can keep the others from electing a
- * leader for good, unless there are pre-votes or a checked quorum (thesis 4.2.3).
- */
-static bool may_be_disturbed(const struct sim *s)
-{
-	const struct raft_config *c = &s->node[1].config;
-
-	return s->profile.changes && !c->pre_vote && !c->check_quorum;
-}
-
-/* Liveness: the faults stop on a quorum, and what is proposed then is committed. */
-void chaos_calm(struct sim *s)
-{
-	uint64_t end = s->now + CALM_TICKS * SIM_TICK, begin = s->now;
-
-	s->calm = true;
-	s->calm_time = UINT64_MAX;
-	s->profile.delay = s->profile.disk_delay = 20;
-	sim_trace(s, "the faults stop");
-	calm_links(s);
-	for (uint64_t id = 1; id <= s->profile.pool; id++) {
-		s->node[id].paused_until = 0;
-		node_start(s, &s->node[id]);
-	}
-	while (!has_settled(s)) {
-		struct sim_node *leader = chaos_leader(s);
-
-		if (s->now > end && may_be_disturbed(s))
-			return;
-		if (s->now > end) {
-			report_groups(s);
-			sim_fail(s, "nothing gets done %d election timeouts after the faults",
-				 CALM_TICKS / SIM_ELECTION_TICKS);
-		}
-		if (leader && !s->oracle.probe)
-			chaos_propose(s, leader, UINT64_MAX);
-		sim_run_until(s, s->now + SIM_TICK);
-	}
-	s->calm_worst = MAX(s->calm_worst, s->calm_time - begin);
 }

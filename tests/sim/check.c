@@ -284,7 +284,7 @@ void check_apply(struct sim *s, struct sim_node *n, const struct raft_entry *e)
 			 LL(e->index));
 	if (s->calm && e->payload && e->payload->len >= sizeof(value)) {
 		memcpy(&value, e->payload->data, sizeof(value));
-		if (value == UINT64_MAX && !o->probe)
+		if (value == s->probe_value && !o->probe)
 			o->probe = e->index;
 	}
 	sim_mix(s, n->id << 32 ^ e->index);
@@ -319,5 +319,6 @@ void check_read_answered(struct sim *s, struct sim_node *n, const struct raft_re
 	if (read->index < asked->floor)
 		sim_fail(s, "%d reads at %llu; when it was asked %llu was committed", (int)n->id,
 			 LL(read->index), LL(asked->floor));
+	asked->answered = true;
 	s->count[SIM_READ_ANSWERED]++;
 }

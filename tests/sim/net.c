@@ -22,6 +22,12 @@ static struct raft_message *message_copy(const struct raft_message *m)
 	for (size_t i = 0; i < m->n_entries; i++)
 		if (m->entries[i].payload)
 			blob_get(m->entries[i].payload);
+	if (m->snapshot) {
+		copy->snapshot = sim_alloc(NULL, 1, sizeof(*m->snapshot));
+		*copy->snapshot = (struct raft_snapshot_meta){ m->snapshot->index,
+							      m->snapshot->term, { 0 } };
+		conf_copy_to(&m->snapshot->conf, &copy->snapshot->conf);
+	}
 	return copy;
 }
 
@@ -80,7 +86,7 @@ void net_send(struct sim *s, struct raft_message *messages, size_t n)
 			lose(s, m);
 			continue;
 		}
-		if (!s->calm && !m->snapshot && sim_chance(s, s->profile.duplicate)) {
+		if (!s->calm && sim_chance(s, s->profile.duplicate)) {
 			s->count[SIM_DUPLICATE]++;
 			put_under_way(s, message_copy(m));
 		}

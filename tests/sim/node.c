@@ -7,28 +7,10 @@
 #include "tests/sim/conf_wire.h"
 #include "tests/sim/sim.h"
 
-static void conf_copy(const struct raft_conf_state *from, struct raft_conf_state *to)
-{
-	struct raft_conf_state c = *from;
-
-#define COPY(ids) do {								\
-		c.ids = sim_alloc(NULL, c.n_##ids, sizeof(*c.ids));		\
-		if (c.n_##ids)							\
-			memcpy(c.ids, from->ids, c.n_##ids * sizeof(*c.ids));	\
-	} while (0)
-	COPY(voters);
-	COPY(learners);
-	COPY(voters_outgoing);
-	COPY(learners_next);
-#undef COPY
-	raft_conf_state_release(to);
-	*to = c;
-}
-
 static void machine_copy(const struct sim_machine *from, struct sim_machine *to)
 {
 	to->applied = from->applied;
-	conf_copy(&from->conf, &to->conf);
+	conf_copy_to(&from->conf, &to->conf);
 }
 
 /* As a new member: the first configuration is known to all who may ever join. */
@@ -42,7 +24,7 @@ void node_init(struct sim *s, struct sim_node *n, uint64_t id)
 	n->writes_end = &n->writes;
 	for (uint64_t i = 0; i < conf.n_voters; i++)
 		voters[i] = i + 1;
-	conf_copy(&conf, &n->disk.machine.conf);
+	conf_copy_to(&conf, &n->disk.machine.conf);
 }
 
 static void write_free(struct sim_write *w)
@@ -95,6 +77,11 @@ static void come(struct sim *s, struct sim_node *n, enum sim_kind kind, uint64_t
 	sim_at(s, delay, &(struct sim_event){ .kind = kind, .node = n->id });
 }
 
+void node_restart_later(struct sim *s, struct sim_node *n)
+{
+	come(s, n, SIM_EV_RESTART, sim_draw(s, 40 * SIM_TICK));
+}
+
 void node_start(struct sim *s, struct sim_node *n)
 {
 	struct raft_config c = n->config;
@@ -114,7 +101,7 @@ void node_start(struct sim *s, struct sim_node *n)
 	if (raft_new(&c, &n->raft, &why))
 		sim_fail(s, "%d cannot start: %s", (int)n->id, why);
 	machine_copy(&n->disk.machine, &n->machine);
-	n->paused_until = 0;
+	n->paused_until = n->stopped_until = 0;
 	sim_trace(s, "%d starts with log %d-%d, applied %d, term %d, vote %d, commit %d",
 		  (int)n->id, (int)c.snapshot.index + 1, (int)(c.snapshot.index + c.n_entries),
 		  (int)c.applied, (int)c.hard_state.term, (int)c.hard_state.vote,
@@ -230,16 +217,10 @@ static void disk_done(struct sim *s, struct sim_node *n)
 		disk_next(s, n);
 }
 
-/* The process is gone, with what its disk has not made durable. */
-void node_crash(struct sim *s, struct sim_node *n)
+/* The process is gone, with what its disk has not made durable: all but @done writes. */
+static void end(struct sim *s, struct sim_node *n, uint64_t done)
 {
-	size_t i = 0, done = sim_draw(s, 3);
-
-	if (!n->raft)
-		return;
-	sim_trace(s, "%d crashes", (int)n->id);
-	s->count[SIM_CRASH]++;
-	for (; n->writes && i < done; i++) {
+	for (; n->writes && done; done--) {
 		struct sim_write *w = take_write(n);
 
 		w->sync = true;
@@ -260,6 +241,24 @@ void node_crash(struct sim *s, struct sim_node *n)
 	forget(n);
 }
 
+void node_crash(struct sim *s, struct sim_node *n)
+{
+	if (!n->raft)
+		return;
+	sim_trace(s, "%d crashes", (int)n->id);
+	s->count[SIM_CRASH]++;
+	end(s, n, sim_draw(s, 3));
+}
+
+/* As kvd does: the first error of a disk ends the process. What was written stays. */
+static void disk_fails(struct sim *s, struct sim_node *n)
+{
+	sim_trace(s, "%d: the disk fails", (int)n->id);
+	s->count[SIM_DISK_ERROR]++;
+	end(s, n, sim_draw(s, 2));
+	node_restart_later(s, n);
+}
+
 /* --- what an update asks for -------------------------------------------------------- */
 
 /* The caller sends its own store, at that index or a later one. */
@@ -275,7 +274,7 @@ static void fill_snapshots(struct sim *s, struct sim_node *n)
 			continue;
 		meta->index = n->machine.applied;
 		meta->term = s->oracle.applied[meta->index].term;
-		conf_copy(&n->machine.conf, &meta->conf);
+		conf_copy_to(&n->machine.conf, &meta->conf);
 	}
 }
 
@@ -314,6 +313,7 @@ static void install_snapshot(struct sim *s, struct sim_node *n)
 	n->committed = NULL;
 	n->n_committed = 0;
 	machine_copy(&m, &n->machine);
+	s->count[SIM_INSTALLED]++;
 	sim_trace(s, "%d installs snapshot %d", (int)n->id, (int)m.applied);
 }
 
@@ -369,6 +369,42 @@ int node_step(struct sim *s, struct sim_node *n, const struct raft_event *ev)
 
 /* --- applying ------------------------------------------------------------------------ */
 
+static bool has_id(const uint64_t *ids, size_t n, uint64_t id)
+{
+	for (size_t i = 0; i < n; i++)
+		if (ids[i] == id)
+			return true;
+	return false;
+}
+
+/* Which kinds of changes have taken effect. */
+static void count_change(struct sim *s, const struct raft_conf_state *a,
+			 const struct raft_conf_state *b, enum raft_conf_transition transition)
+{
+	static const enum sim_class joint[] = {
+		SIM_JOINT_AUTO, SIM_JOINT_IMPLICIT, SIM_JOINT_EXPLICIT,
+	};
+
+	if (b->n_voters_outgoing && !a->n_voters_outgoing)
+		s->count[joint[transition]]++;
+	else if (a->n_voters_outgoing && !b->n_voters_outgoing)
+		s->count[SIM_JOINT_LEFT]++;
+	else
+		s->count[SIM_SINGLE_CHANGE]++;
+	for (uint64_t id = 1; id < SIM_NODES; id++) {
+		bool voted = has_id(a->voters, a->n_voters, id);
+		bool votes = has_id(b->voters, b->n_voters, id);
+		bool learned = has_id(a->learners, a->n_learners, id);
+		bool learns = has_id(b->learners, b->n_learners, id) ||
+			      has_id(b->learners_next, b->n_learners_next, id);
+
+		s->count[SIM_LEARNER] += learns && !learned;
+		s->count[SIM_PROMOTED] += learned && votes;
+		s->count[SIM_DEMOTED] += voted && learns;
+		s->count[SIM_REMOVED] += voted && !votes && !learns;
+	}
+}
+
 static void apply_change(struct sim *s, struct sim_node *n, const struct raft_entry *e)
 {
 	struct raft_conf_single singles[CONF_WIRE_MAX + 1];
@@ -384,6 +420,8 @@ static void apply_change(struct sim *s, struct sim_node *n, const struct raft_en
 	if (ret && ret != -22)
 		sim_fail(s, "%d: a change of the configuration fails: %d", (int)n->id, ret);
 	BUG_ON(raft_conf_state(n->raft, &conf));
+	if (!ret)
+		count_change(s, &n->machine.conf, &conf, change.transition);
 	raft_conf_state_release(&n->machine.conf);
 	n->machine.conf = conf;
 }
@@ -470,14 +508,18 @@ void node_event(struct sim *s, struct sim_node *n, const struct sim_event *ev)
 	switch (ev->kind) {
 	case SIM_EV_TICK:
 		come(s, n, SIM_EV_TICK, n->tick);
-		node_step(s, n, &tick);
+		if (n->stopped_until <= s->now)
+			node_step(s, n, &tick);
 		return;
 	case SIM_EV_TURN:
 		n->turn_comes = false;
 		node_flush(s, n);
 		return;
 	case SIM_EV_DISK:
-		disk_done(s, n);
+		if (!s->calm && sim_chance(s, s->profile.disk_error))
+			disk_fails(s, n);
+		else
+			disk_done(s, n);
 		return;
 	case SIM_EV_APPLY:
 		apply_some(s, n);

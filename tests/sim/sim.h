@@ -7,7 +7,8 @@
  *	world.c		time: the events to come, in their order; draws; the trace
  *	net.c		messages under way, and what happens to them
  *	node.c		a member: libraft, its disk, its state machine
- *	chaos.c		which faults strike when, what clients ask for, and the calm after
+ *	chaos.c		which faults strike when, and what clients and operators ask for
+ *	calm.c		the faults stop: what must get done then
  *	check.c		what Raft promises, checked after every step
  *
  * A member is events in (node_tick(), node_receive(), node_propose() ...) and updates
@@ -29,12 +30,14 @@
 
 /* What can be counted; a run of many seeds must have seen each. */
 enum sim_class {
-	SIM_LOSS, SIM_DUPLICATE, SIM_REORDER, SIM_LATE, SIM_ONE_WAY, SIM_SPLIT, SIM_ISOLATE,
-	SIM_BRIDGE, SIM_RING, SIM_CRASH, SIM_CRASH_ALL, SIM_LOST_WRITE, SIM_TORN_WRITE,
-	SIM_LOST_COMMIT, SIM_LOST_APPLY, SIM_SLOW_DISK, SIM_STALL, SIM_PAUSE, SIM_DRIFT,
-	SIM_SINGLE_CHANGE, SIM_JOINT_CHANGE, SIM_LEARNER, SIM_TRANSFER, SIM_TRANSFERRED,
-	SIM_FORGET_LEADER, SIM_CAMPAIGN, SIM_COMPACT, SIM_SNAPSHOT, SIM_SNAPSHOT_LOST, SIM_READ,
-	SIM_READ_ANSWERED, SIM_ELECTION, SIM_COMMIT, SIM_QUORUM_CALM, SIM_ALL_CALM,
+	SIM_LOSS, SIM_DUPLICATE, SIM_REORDER, SIM_LATE, SIM_ONE_WAY, SIM_LINKS, SIM_SPLIT,
+	SIM_ISOLATE, SIM_BRIDGE, SIM_RING, SIM_CRASH, SIM_CRASH_ALL, SIM_LOST_WRITE,
+	SIM_TORN_WRITE, SIM_DISK_ERROR, SIM_LOST_COMMIT, SIM_LOST_APPLY, SIM_SLOW_DISK, SIM_STALL,
+	SIM_PAUSE, SIM_DRIFT, SIM_CLOCK_LEAP, SIM_CLOCK_STOP, SIM_SINGLE_CHANGE, SIM_JOINT_AUTO,
+	SIM_JOINT_IMPLICIT, SIM_JOINT_EXPLICIT, SIM_JOINT_LEFT, SIM_LEARNER, SIM_PROMOTED,
+	SIM_DEMOTED, SIM_REMOVED, SIM_TRANSFER, SIM_TRANSFERRED, SIM_FORGET_LEADER, SIM_CAMPAIGN,
+	SIM_COMPACT, SIM_SNAPSHOT, SIM_SNAPSHOT_LOST, SIM_INSTALLED, SIM_READ, SIM_READ_ANSWERED,
+	SIM_ELECTION, SIM_COMMIT, SIM_QUORUM_CALM, SIM_ALL_CALM, SIM_LATER_LOSS, SIM_TRANSFER_CALM,
 	SIM_CLASSES
 };
 
@@ -94,6 +97,7 @@ struct sim_node {
 	struct raft_update up;
 	bool turn_comes, apply_comes, store_comes;
 	uint64_t life, paused_until, tick;
+	uint64_t stopped_until;			/* its clock, not the member */
 	struct sim_disk disk;
 	struct sim_machine machine;
 	struct sim_write *writes, **writes_end;
@@ -108,7 +112,7 @@ struct sim_node {
 };
 
 struct sim_profile {
-	uint32_t loss, duplicate, late;		/* per thousand */
+	uint32_t loss, duplicate, late, disk_error;	/* per thousand */
 	uint64_t delay, late_delay, disk_delay, chaos_every, client_every;
 	uint64_t size;				/* voters at first */
 	uint64_t pool;				/* ids that may be members */
@@ -152,6 +156,7 @@ struct sim {
 	uint64_t next_value;
 	bool calm;				/* no more faults */
 	bool needed[SIM_NODES];			/* to agree in the calm */
+	uint64_t probe_value;			/* what the calm proposes */
 	struct sim_profile profile;
 	struct sim_event *events;		/* a heap */
 	size_t n_events, cap_events;
@@ -159,8 +164,8 @@ struct sim {
 	struct sim_node node[SIM_NODES];
 	struct sim_oracle oracle;
 	uint64_t count[SIM_CLASSES];		/* of all seeds */
-	uint64_t calm_time, calm_worst;		/* until a commit after the faults */
-	uint64_t steps;
+	uint64_t calm_worst;			/* until a commit after the faults */
+	uint64_t steps, simulated;		/* of all seeds */
 	bool tracing;
 };
 
@@ -171,6 +176,7 @@ void __printf(2, 3) sim_trace(struct sim *s, const char *format, ...);
 
 /* world.c */
 void *sim_alloc(void *old, size_t n, size_t size);
+void conf_copy_to(const struct raft_conf_state *from, struct raft_conf_state *to);
 uint64_t sim_draw(struct sim *s, uint64_t n);
 bool sim_chance(struct sim *s, uint32_t per_thousand);
 void sim_at(struct sim *s, uint64_t delay, const struct sim_event *event);
@@ -191,6 +197,7 @@ void node_init(struct sim *s, struct sim_node *n, uint64_t id);
 void node_release(struct sim_node *n);
 void node_start(struct sim *s, struct sim_node *n);
 void node_crash(struct sim *s, struct sim_node *n);
+void node_restart_later(struct sim *s, struct sim_node *n);
 void node_event(struct sim *s, struct sim_node *n, const struct sim_event *ev);
 int node_step(struct sim *s, struct sim_node *n, const struct raft_event *ev);
 int node_propose(struct sim *s, struct sim_node *n, enum raft_entry_type type, struct blob *b);
@@ -203,9 +210,12 @@ void chaos_profile(struct sim *s, uint64_t nodes);
 void chaos_begin(struct sim *s);
 void chaos_client(struct sim *s);
 void chaos_strike(struct sim *s);
-void chaos_calm(struct sim *s);
 struct sim_node *chaos_leader(struct sim *s);
 bool chaos_propose(struct sim *s, struct sim_node *n, uint64_t value);
+uint64_t chaos_read(struct sim *s, struct sim_node *n);
+
+/* calm.c */
+void calm_run(struct sim *s);
 
 /* check.c */
 void check_begin(struct sim *s);

@@ -10,6 +10,25 @@ void *sim_alloc(void *old, size_t n, size_t size)
 	return p;
 }
 
+/* Releases what @to was. */
+void conf_copy_to(const struct raft_conf_state *from, struct raft_conf_state *to)
+{
+	struct raft_conf_state c = *from;
+
+#define COPY(ids) do {								\
+		c.ids = sim_alloc(NULL, c.n_##ids, sizeof(*c.ids));		\
+		if (c.n_##ids)							\
+			memcpy(c.ids, from->ids, c.n_##ids * sizeof(*c.ids));	\
+	} while (0)
+	COPY(voters);
+	COPY(learners);
+	COPY(voters_outgoing);
+	COPY(learners_next);
+#undef COPY
+	raft_conf_state_release(to);
+	*to = c;
+}
+
 void sim_mix(struct sim *s, uint64_t v)
 {
 	s->hash = (s->hash ^ v) * 0x9e3779b97f4a7c15;
@@ -145,6 +164,7 @@ void sim_begin(struct sim *s, uint64_t seed)
 	s->hash = seed;
 	s->next_value = 1;
 	s->calm = false;
+	s->probe_value = 0;
 	memset(s->needed, 0, sizeof(s->needed));
 	memset(s->down, 0, sizeof(s->down));
 	check_begin(s);
@@ -156,6 +176,7 @@ void sim_end(struct sim *s)
 		if (s->events[i].message)
 			message_free(s->events[i].message);
 	s->n_events = 0;
+	s->simulated += s->now;
 	for (uint64_t id = 1; id < SIM_NODES; id++)
 		node_release(&s->node[id]);
 }

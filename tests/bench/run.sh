@@ -11,22 +11,10 @@
 TMPDIR=${TMPDIR:-${O:-build}}
 mkdir -p "$TMPDIR"
 . "$(dirname "$0")/../common.sh"
+. tests/bench/h2.sh
 
 seconds=${1:-4}
 repetitions=${2:-3}
-command -v h2load >/dev/null || { echo 'h2load is missing (nghttp2-client)' >&2; exit 2; }
-[[ -x $ETCD ]] || { echo "$ETCD is missing: make peer" >&2; exit 2; }
-TICK=$(getconf CLK_TCK)
-
-# grpc FILE: frames standard input as one gRPC message
-grpc() {
-	local n
-	cat >"$TMP/message"
-	n=$(stat -c %s "$TMP/message")
-	{ printf "\\x00$(printf '\\x%02x' $((n >> 24)) $((n >> 16 & 255)) $((n >> 8 & 255)) \
-		$((n & 255)))"; cat "$TMP/message"; } >"$1"
-}
-
 { printf '\x0a\x05bench\x12\x80\x02'; head -c 256 /dev/zero | tr '\0' v; } | grpc "$TMP/put"
 printf '\x0a\x05bench' | grpc "$TMP/range"
 printf '\x0a\x05bench\x38\x01' | grpc "$TMP/serializable"
@@ -40,41 +28,22 @@ ROWS=(
 	'serializable range, 100x10|KV/Range|serializable|100|10'
 )
 
-# cpu PID: clock ticks of user and system time so far
-cpu() {
-	local stat f
-	read -r stat <"/proc/$1/stat"
-	read -ra f <<<"${stat##*) }"
-	echo $((f[11] + f[12]))
-}
-
 revision() {
 	"$O/tests/fault/ask" "$1" get bench | sed -n 's/^ *revision: //p' | head -n 1
 }
 
 # measure URL PID ROW SECONDS: sets RATE (a second) and CPU (ns a request)
 measure() {
-	local title method body c m out before after ticks n bad
+	local title method body c m before after
 	IFS='|' read -r title method body c m <<<"$3"
 	before=$(revision "$1")
-	ticks=$(cpu "$2")
-	out=$(h2load -D "$4" -c "$c" -m "$m" -t 1 -H content-type:application/grpc \
-		-H te:trailers -d "$TMP/$body" "$1/etcdserverpb.$method" 2>&1)
-	ticks=$(($(cpu "$2") - ticks))
+	load "$2" "$4" "$c" "$m" "$1/etcdserverpb.$method" "$TMP/$body" ||
+		{ not_ok "$title" "$OUT"; return 1; }
 	after=$(revision "$1")
-	n=$(sed -n 's/^requests: .* \([0-9]*\) succeeded.*/\1/p' <<<"$out")
-	bad=$(sed -n 's/^status codes: .* \([0-9]*\) 3xx, \([0-9]*\) 4xx, \([0-9]*\) 5xx/\1\2\3/p' \
-		<<<"$out")
-	if ((${n:-0} == 0)) || [[ $bad != 000 ]]; then
-		not_ok "$title" "$out"
+	if [[ $body == put ]] && ((after - before < N)); then
+		not_ok "$title" "$N puts answered, but only $((after - before)) revisions made"
 		return 1
 	fi
-	if [[ $body == put ]] && ((after - before < n)); then
-		not_ok "$title" "$n puts answered, but only $((after - before)) revisions made"
-		return 1
-	fi
-	RATE=$((n / $4))
-	CPU=$((ticks * 1000000000 / TICK / n))
 }
 
 median() { sort -n | sed -n "$(((repetitions + 1) / 2))p"; }

@@ -31,8 +31,7 @@
 #define PAGE_BYTES 16384
 #define CACHE_BYTES_DEFAULT ((size_t)32 << 20)
 #define LOG_BUFFER_BYTES (1u << 20)
-#define LOG_FILE_BYTES (32u << 20)
-#define CHECKPOINT_KBYTES (16u << 10)
+#define LOG_FILE_BYTES_DEFAULT (32u << 20)
 #define SCAN_BYTES (1u << 20)
 #define WHY_MAX 512
 
@@ -42,6 +41,7 @@ struct bdb {
 	DB *revisions, *records;
 	int dir;			/* locked while we are here */
 	int64_t in_use;			/* bytes of all records */
+	uint32_t log_bytes;		/* of one log file */
 	uint8_t *scratch;
 	uint32_t scratch_size;
 	char *path;
@@ -366,10 +366,11 @@ static int bdb_write(struct mvcc_backend *backend, const struct mvcc_batch *batc
 
 static int bdb_sync(struct mvcc_backend *backend)
 {
-	DB_ENV *env = bdb_of(backend)->env;
+	const struct bdb *bdb = bdb_of(backend);
+	DB_ENV *env = bdb->env;
 	int r = translate(env->log_flush(env, NULL));
 
-	return r ? r : translate(env->txn_checkpoint(env, CHECKPOINT_KBYTES, 0, 0));
+	return r ? r : translate(env->txn_checkpoint(env, bdb->log_bytes / 2048, 0, 0));
 }
 
 /* Pages that are only in Berkeley DB's cache yet count too: the file grows when they
@@ -477,9 +478,9 @@ static int env_open(struct bdb *bdb, const struct mvcc_bdb_args *args)
 	r = env->set_cachesize(env, (uint32_t)(cache >> 30),
 			       (uint32_t)(cache & ((UINT32_C(1) << 30) - 1)), 1);
 	if (!r)
-		r = env->set_lg_bsize(env, LOG_BUFFER_BYTES);
+		r = env->set_lg_bsize(env, MIN(LOG_BUFFER_BYTES, bdb->log_bytes / 4));
 	if (!r)
-		r = env->set_lg_max(env, LOG_FILE_BYTES);
+		r = env->set_lg_max(env, bdb->log_bytes);
 	if (!r)
 		r = env->set_flags(env, DB_TXN_WRITE_NOSYNC, 1);
 	if (!r)
@@ -590,6 +591,7 @@ int mvcc_bdb_open(const struct mvcc_bdb_args *args, struct mvcc_backend **out,
 		return -ENOMEM;
 	bdb->backend.ops = &bdb_ops;
 	bdb->dir = -1;
+	bdb->log_bytes = args->log_bytes ? (uint32_t)args->log_bytes : LOG_FILE_BYTES_DEFAULT;
 	bdb->path = strdup(args->dir);
 	r = bdb->path ? explain(bdb, bdb_start(bdb, args)) : -ENOMEM;
 	if (r) {

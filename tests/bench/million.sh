@@ -8,7 +8,7 @@
 TMPDIR=${TMPDIR:-${O:-build}}
 mkdir -p "$TMPDIR"
 . "$(dirname "$0")/../common.sh"
-. tests/bench/h2.sh
+. tests/bench/h2_lib.sh
 
 keys=${1:-1000000}
 repetitions=${2:-1}

@@ -11,7 +11,7 @@
 TMPDIR=${TMPDIR:-${O:-build}}
 mkdir -p "$TMPDIR"
 . "$(dirname "$0")/../common.sh"
-. tests/bench/h2.sh
+. tests/bench/h2_lib.sh
 
 seconds=${1:-4}
 repetitions=${2:-3}

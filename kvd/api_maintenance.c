@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/* etcdserverpb.Maintenance: Status, Alarm and HashKV. */
+/* etcdserverpb.Maintenance: Status, Alarm, Hash and HashKV. */
 
 #include <stdlib.h>
 
@@ -145,6 +145,30 @@ static void maintenance_hash_kv(struct grpc_call *call, struct slice message)
 	api_submit(call, r, message, reply_hash_kv);
 }
 
+static void reply_hash(struct request *request)
+{
+	Etcdserverpb__HashResponse response = ETCDSERVERPB__HASH_RESPONSE__INIT;
+	struct grpc_call *call = api_waiting(request);
+	Etcdserverpb__ResponseHeader header;
+
+	if (call) {
+		header = api_header(call_server(call), request->result.revision);
+		response.header = &header;
+		response.hash = request->hash.hash;
+		api_reply_pb(call, &response.base);
+	}
+	request_free(request);
+}
+
+static void maintenance_hash(struct grpc_call *call, struct slice message)
+{
+	struct request *r = api_request(call, REQUEST_HASH,
+					&etcdserverpb__hash_request__descriptor, message);
+
+	if (r)
+		api_submit(call, r, message, reply_hash);
+}
+
 void api_maintenance_methods(struct method_table *table)
 {
 	method_add(table, &(struct grpc_method){
@@ -155,5 +179,8 @@ void api_maintenance_methods(struct method_table *table)
 		.closed = api_closed, .unary = true });
 	method_add(table, &(struct grpc_method){
 		.path = "/etcdserverpb.Maintenance/HashKV", .message = maintenance_hash_kv,
+		.closed = api_closed, .unary = true });
+	method_add(table, &(struct grpc_method){
+		.path = "/etcdserverpb.Maintenance/Hash", .message = maintenance_hash,
 		.closed = api_closed, .unary = true });
 }

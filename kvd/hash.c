@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /*
- * HashKV: what members compare to find out whether they hold the same.
+ * HashKV: what members compare to find out whether they hold the same. Hash is the same
+ * of the newest revision, with what is stored beside the keys put before it; not,
+ * unlike etcd's, with how far the log is applied, so that members agree whose log has
+ * gone on without changing anything.
  *
  * One hash at a time, in slices: some keys of the index in each turn, and then some
  * records on the store thread. Meanwhile history is not freed, nor does a client's hash
@@ -96,7 +99,8 @@ static void begin_asked(struct core *core)
 {
 	struct core_hashes *h = &core->hashes;
 	struct request *r = take_asked(h);
-	const struct hash_answer *kept = find_kept(h, r->hash.revision);
+	const struct hash_answer *kept = r->op == REQUEST_HASH_KV ?
+		find_kept(h, r->hash.revision) : NULL;
 	struct hash_job *job;
 	int outcome;
 
@@ -117,6 +121,8 @@ static void begin_asked(struct core *core)
 		core_finish(r, state_status_of(outcome));
 		return;
 	}
+	if (r->op == REQUEST_HASH)
+		job->crc = state_hash(&core->state);
 	begin(core, job, r);
 }
 

@@ -52,7 +52,7 @@ void core_submit(struct core *core, struct request *request)
 		request->deadline = core->now + 5000000000ull + 2 * election;
 	if (!request_is_read(request->op))
 		submit_proposal(core, request);
-	else if (request->op == REQUEST_HASH_KV)
+	else if (request->op == REQUEST_HASH_KV || request->op == REQUEST_HASH)
 		core_submit_hash(core, request);
 	else if (request->serializable)
 		list_add_tail(&core->reads_confirmed, &request->node);

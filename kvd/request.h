@@ -32,7 +32,8 @@ enum request_op {
 	REQUEST_LEASE_RENEW,
 	REQUEST_LEASE_TTL,
 	REQUEST_BARRIER,	/* done when everything before it is applied */
-	REQUEST_HASH_KV,	/* of what this member has stored */
+	REQUEST_HASH_KV,	/* of the keys that this member has stored */
+	REQUEST_HASH,		/* of all that it has stored */
 };
 
 static inline bool request_is_read(enum request_op op)
@@ -53,7 +54,7 @@ struct op_result {
 	size_t n_ops;
 };
 
-/* HashKV's answer; the revision is first the one that is asked for. */
+/* HashKV's answer, or Hash's; the revision is first the one that is asked for. */
 struct hash_answer {
 	int64_t revision, compact_revision;
 	uint32_t hash;
@@ -90,7 +91,7 @@ struct request {
 	struct slice *lease_keys;	/* in arena */
 	size_t n_lease_keys;
 	uint64_t alarm_member;		/* Alarm: what changed; 0 nothing */
-	struct hash_answer hash;	/* HashKV */
+	struct hash_answer hash;	/* HashKV, Hash */
 
 	void (*done)(struct request *request);
 	void *owner;			/* the edge's; NULL where nobody waits any more */

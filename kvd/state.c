@@ -2,6 +2,7 @@
 
 #include "include/endian_bytes.h"
 #include "include/wire.h"
+#include "kvd/crc32c.h"
 #include "kvd/state.h"
 #include "kvd/validate.h"
 #include "lib/proto/lease.pb-c.h"
@@ -361,6 +362,28 @@ static int apply_lease_revoke(struct state *state, struct request *request)
 		err = mvcc_record_delete(state->store, BUCKET_LEASE, id_key(id, (uint64_t)r->id));
 	lessor_remove(&state->lessor, lease);
 	return err;
+}
+
+/* --- what is beside the keys ---------------------------------------------- */
+
+static int hash_record(void *arg, struct slice key, struct slice value)
+{
+	uint32_t *crc = arg;
+
+	*crc = crc32c(crc32c(*crc, key), value);
+	return 0;
+}
+
+uint32_t state_hash(const struct state *state)
+{
+	static const char *const buckets[] = { BUCKET_ALARM, BUCKET_LEASE, BUCKET_MEMBERS };
+	uint32_t crc = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(buckets); i++) {
+		crc = crc32c(crc, slice_str(buckets[i]));
+		mvcc_record_each(state->store, buckets[i], hash_record, &crc);
+	}
+	return crc32c(crc, slice_str(state->cluster.version));
 }
 
 /* --- alarms --------------------------------------------------------------- */

@@ -47,6 +47,10 @@ void state_release(struct state *state);
 int state_apply(struct state *state, struct request *request, uint64_t now);
 int state_read(struct state *state, struct request *request, uint64_t now);
 
+/* CRC-32C over the leases, the members and their version, and the alarms, as they are
+ * stored: all that is replicated beside the keys. */
+uint32_t state_hash(const struct state *state);
+
 bool state_alarm_set(const struct state *state, int type);
 /* What @cost more bytes would do: false means that the quota would be exceeded. */
 bool state_has_room(const struct state *state, int64_t cost);

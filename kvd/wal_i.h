@@ -33,9 +33,6 @@ struct wal_record {
 	struct slice data;		/* in the bytes that were read */
 };
 
-/* CRC-32C of what @crc is of, followed by @s: Go's crc32.Update(). */
-uint32_t wal_crc(uint32_t crc, struct slice s);
-
 /* A growing buffer of frames, and the crc of the data of all records so far. */
 struct wal_buffer {
 	uint8_t *data;

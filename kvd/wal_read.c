@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "include/endian_bytes.h"
+#include "kvd/crc32c.h"
 
 #define SECTOR_BYTES 512	/* the least that a disk writes in one piece */
 #define WINDOW_BYTES (256 << 10)	/* grows where a record is larger */
@@ -285,7 +286,7 @@ static bool has_mark(struct slice bytes, size_t pos)
 			continue;
 		s = slice_of(s.data + len, s.len - len);
 		if (wal_get_frame(s, &next, &next_len) == WAL_FRAME_WHOLE &&
-		    wal_crc(mark.crc, next.data) == next.crc)
+		    crc32c(mark.crc, next.data) == next.crc)
 			return true;
 	}
 	return false;
@@ -399,7 +400,7 @@ static int read_records(struct reader *r, enum wal_frame *frame, size_t *len)
 		if (err < 0 || *frame != WAL_FRAME_WHOLE)
 			return err;
 		if (record.type != WAL_CRC) {
-			crc = wal_crc(r->wal->buffer.crc, record.data);
+			crc = crc32c(r->wal->buffer.crc, record.data);
 			if (crc != record.crc) {
 				*frame = WAL_FRAME_BAD;
 				return 0;

@@ -16,21 +16,11 @@
 #include "kvd/wal_i.h"
 
 #include <errno.h>
-#include <isa-l/crc.h>
-#include <limits.h>
 #include <stdlib.h>
 
 #include "include/endian_bytes.h"
 #include "include/wire.h"
-
-/* ISA-L's function inverts the crc neither before nor after; Go's does both. */
-uint32_t wal_crc(uint32_t crc, struct slice s)
-{
-	BUG_ON(s.len > INT_MAX);
-	if (!s.len)
-		return crc;
-	return ~crc32_iscsi((unsigned char *)s.data, (int)s.len, ~crc);
-}
+#include "kvd/crc32c.h"
 
 /* --- writing -------------------------------------------------------------- */
 
@@ -61,7 +51,7 @@ static int put_frame(struct wal_buffer *b, enum wal_record_type type, struct sli
 
 	if (r < 0)
 		return r;
-	b->crc = wal_crc(wal_crc(b->crc, head), tail);
+	b->crc = crc32c(crc32c(b->crc, head), tail);
 	p = b->data + b->len + WAL_FRAME_BYTES;
 	p = wire_put_varint(wire_put_tag(p, 1, WIRE_VARINT), type);
 	p = wire_put_varint(wire_put_tag(p, 2, WIRE_VARINT), b->crc);

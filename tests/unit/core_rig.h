@@ -6,7 +6,6 @@
 #ifndef CORE_RIG_H
 #define CORE_RIG_H
 
-#include <isa-l/crc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -14,6 +13,7 @@
 #include <cmocka.h>
 
 #include "kvd/core.h"
+#include "kvd/crc32c.h"
 #include "kvd/validate.h"
 
 #define SECOND 1000000000ull
@@ -88,8 +88,7 @@ static inline void add_to_crc(void *arg, struct slice bytes)
 {
 	uint32_t *crc = arg;
 
-	if (bytes.len)
-		*crc = ~crc32_iscsi((unsigned char *)bytes.data, (int)bytes.len, ~*crc);
+	*crc = crc32c(*crc, bytes);
 }
 
 /* Hashes the slice that is out, unless it is held. */

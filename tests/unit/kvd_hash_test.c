@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /*
- * HashKV through the core: the answers are those that etcd 3.7.1 gave to the same
- * requests. The test is the store thread, and holds a hash where it likes.
+ * HashKV and Hash through the core: HashKV's answers are those that etcd 3.7.1 gave to
+ * the same requests. The test is the store thread, and holds a hash where it likes.
  */
 
 #include "tests/unit/core_rig.h"
@@ -190,6 +190,90 @@ static void test_stopping_ends_them(void **state)
 	assert_null(core_take_hash(rig->core));
 }
 
+/* --- Hash: of all that is stored ------------------------------------------- */
+
+static uint32_t hash_all(struct rig *rig)
+{
+	Etcdserverpb__HashRequest hash = ETCDSERVERPB__HASH_REQUEST__INIT;
+	size_t before = rig->finished;
+
+	core_submit(rig->core, make(rig, REQUEST_HASH, &hash.base));
+	settle(rig);
+	assert_int_equal(rig->finished, before + 1);
+	assert_null(rig->last_error);
+	assert_int_equal(rig->last_revision, mvcc_revision(rig->store));
+	return rig->last_hash.hash;
+}
+
+static void raise_alarm(struct rig *rig)
+{
+	core_raise_alarm(rig->core, ETCDSERVERPB__ALARM_TYPE__CORRUPT);
+	settle(rig);
+	assert_true(state_alarm_set(core_state(rig->core), ETCDSERVERPB__ALARM_TYPE__CORRUPT));
+}
+
+/* Whatever changes what is stored changes it; what leaves that alone does not. */
+static void test_hash_is_of_everything(void **state)
+{
+	struct rig *rig = *state;
+	uint32_t seen[6];
+
+	seen[0] = hash_all(rig);
+	do_put(rig, "a", "1", 0);
+	seen[1] = hash_all(rig);
+	do_put(rig, "a", "1", 0);
+	seen[2] = hash_all(rig);
+	grant(rig, 42, 100);
+	seen[3] = hash_all(rig);
+	compact(rig, 3, true);
+	seen[4] = hash_all(rig);
+	raise_alarm(rig);
+	seen[5] = hash_all(rig);
+	for (size_t i = 0; i < ARRAY_SIZE(seen); i++)
+		for (size_t j = 0; j < i; j++)
+			assert_int_not_equal(seen[i], seen[j]);
+	pass(rig, SECOND);
+	assert_int_equal(hash_all(rig), seen[5]);
+	/* the log goes on: a request that fails */
+	do_put(rig, "a", "1", 99);
+	assert_ptr_equal(rig->last_error, &status_corrupt);
+	assert_int_equal(hash_all(rig), seen[5]);
+	restart(rig);
+	assert_int_equal(hash_all(rig), seen[5]);
+}
+
+/* Two members that came by the same content on different ways: one has compacted with
+ * its history freed at once, the other has not begun with that. */
+static void test_equal_content_has_equal_hashes(void **state)
+{
+	struct rig *rig = *state;
+	uint32_t hashes[2];
+	void *other = NULL;
+
+	assert_int_equal(setup(&other), 0);
+	for (int i = 0; i < 2; i++) {
+		struct rig *r = i ? other : rig;
+
+		fill(r);
+		grant(r, 42, 100);
+		if (i)
+			pass(r, SECOND);
+		r->hold_hashes = i;
+		compact(r, 4, false);
+		if (i) {	/* the freeing waits for the compaction's hash */
+			core_wind_down(r->core);
+			r->hold_hashes = false;
+			hash_slice(r);
+			close_core(r);
+			open_core(r);
+		}
+		settle(r);
+		hashes[i] = hash_all(r);
+	}
+	assert_int_equal(hashes[0], hashes[1]);
+	teardown(&other);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -200,6 +284,8 @@ int main(void)
 		TEST(hash_is_of_its_revision),
 		TEST(those_that_wait_are_limited),
 		TEST(stopping_ends_them),
+		TEST(hash_is_of_everything),
+		TEST(equal_content_has_equal_hashes),
 	};
 
 	return cmocka_run_group_tests_name("hash", tests, NULL, NULL);

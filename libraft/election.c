@@ -124,6 +124,17 @@ bool raft_is_promotable(const struct raft *raft)
 	return conf_is_voter(&raft->conf, raft->id) && !raft->log.snapshot;
 }
 
+/*
+ * Thesis 6.4.1: a leader may count on this member not to help elect another. Who that
+ * leader is does not matter, nor what has been heard since; and after a restart it may be
+ * one whose heartbeat was answered just before.
+ */
+bool owes_lease(const struct raft *raft)
+{
+	BUG_ON(raft->heard > raft->ticks);
+	return raft->lease_ticks && raft->ticks - raft->heard < raft->election_ticks;
+}
+
 /* Thesis 4.2.2: a configuration that is committed but not applied must come first. */
 static bool has_unapplied_conf_change(const struct raft *raft)
 {
@@ -211,6 +222,9 @@ int raft_hup(struct raft *raft, struct raft_update *up, bool transfer)
 		return 0;
 	if (has_unapplied_conf_change(raft))
 		return 0;
+	/* Its own vote would be the one that it owes to the leader's lease. */
+	if (owes_lease(raft) && !transfer && !conf_is_singleton(&raft->conf, raft->id))
+		return 0;
 	/* Thesis 3.10: a leadership transfer needs no pre-vote, nothing was cut off. */
 	return campaign(raft, up, raft->pre_vote && !transfer, transfer);
 }
@@ -248,12 +262,13 @@ static int tick_leader(struct raft *raft, struct raft_update *up)
 	if (raft->role != RAFT_LEADER || raft->heartbeat_elapsed < raft->heartbeat_ticks)
 		return 0;
 	raft->heartbeat_elapsed = 0;
-	return broadcast_heartbeat(raft, up);
+	return leader_heartbeat(raft, up);
 }
 
 int raft_tick(struct raft *raft, struct raft_update *up)
 {
 	BUG_ON(raft->election_timeout < raft->election_ticks);
+	raft->ticks++;
 	if (raft->role == RAFT_LEADER)
 		return tick_leader(raft, up);
 	/* It stops at the timeout while this member may not campaign. */

@@ -108,6 +108,8 @@ static int leader_conf_changed(struct raft *raft, struct raft_update *up)
 		become_follower(raft, raft->term, 0);
 		return 0;
 	}
+	/* A majority two changes ahead need not know of those who granted the lease. */
+	raft->reads.lease_end = 0;
 	ret = leader_maybe_commit(raft, up, &advanced);
 	/* A quorum that has changed may also confirm more reads. */
 	if (!ret)
@@ -141,6 +143,9 @@ int raft_conf_applied(struct raft *raft, struct raft_update *up,
 
 	BUG_ON(change && change->n_changes && !change->changes);
 	BUG_ON(event->index > raft->log.handed);
+	/* A snapshot that has come meanwhile is the configuration's later state. */
+	if (event->index && event->index <= raft->log.applied)
+		return 0;
 	raft->conf_index = MAX(raft->conf_index, event->index);
 	if (changes_nothing(raft, change))
 		return raft->role == RAFT_LEADER ? leader_conf_changed(raft, up) : 0;

@@ -13,6 +13,8 @@ static const char *config_error(const struct raft_config *c)
 		return "election_ticks is not greater than heartbeat_ticks";
 	if (c->election_ticks > UINT32_MAX / 4)
 		return "election_ticks is too large";
+	if (c->lease_ticks && (!c->check_quorum || c->lease_ticks >= c->election_ticks))
+		return "lease reads need check_quorum, and lease_ticks below election_ticks";
 	if (!c->max_inflight || c->max_inflight > SIZE_MAX / sizeof(uint64_t))
 		return "max_inflight is 0 or too large";
 	return NULL;
@@ -68,6 +70,7 @@ static struct raft *raft_of_config(const struct raft_config *c)
 	raft->random = c->seed;
 	raft->election_ticks = c->election_ticks;
 	raft->heartbeat_ticks = c->heartbeat_ticks;
+	raft->lease_ticks = c->lease_ticks;
 	raft->pre_vote = c->pre_vote;
 	raft->check_quorum = c->check_quorum;
 	raft->max_message_bytes = c->max_message_bytes;
@@ -164,6 +167,7 @@ void raft_status(const struct raft *raft, struct raft_status *out)
 		.stored = log->stored,
 		.transferee = raft->transferee,
 		.learner = conf_has(raft->conf.learners, raft->conf.n_learners, raft->id),
+		.lease = lease_holds(raft),
 		.messages_rejected = raft->messages_rejected,
 	};
 }
@@ -218,6 +222,8 @@ static void reads_check(const struct raft *raft)
 	const struct raft_reads *reads = &raft->reads;
 	uint64_t before = 1;
 
+	BUG_ON(lease_holds(raft) && !raft->lease_ticks);
+	BUG_ON(reads->lease_round > reads->round || reads->lease_start > raft->ticks);
 	BUG_ON(reads->n > reads->cap || reads->n > RAFT_READS_MAX);
 	BUG_ON(reads->n && raft->role != RAFT_LEADER);
 	for (size_t i = 0; i < reads->n; i++) {

@@ -176,6 +176,10 @@ struct raft_reads {
 	uint64_t round;			/* the last one begun in this term */
 	struct blob *round_context;	/* its number as it goes into a heartbeat */
 	size_t round_pos;		/* of its first heartbeat in update.messages */
+	uint64_t lease_round;		/* the one whose answers will extend the lease; 0 none */
+	uint64_t lease_start;		/* tick at which it was begun */
+	uint64_t lease_end;		/* the lease holds before this tick */
+	bool lease_given_up;		/* another was told to stand for election */
 };
 
 /* --- the state itself ---------------------------------------------------------- */
@@ -189,12 +193,14 @@ struct raft {
 	struct raft_progress *progress;	/* sorted by id */
 	size_t n_progress, cap_progress;
 
-	uint32_t election_ticks, heartbeat_ticks;
+	uint32_t election_ticks, heartbeat_ticks, lease_ticks;
 	bool pre_vote, check_quorum;
 	size_t max_message_bytes, max_inflight;
 	uint64_t max_uncommitted_bytes, max_committed_bytes;
 
 	uint64_t random;		/* state of the generator */
+	uint64_t ticks;			/* since it was made */
+	uint64_t heard;			/* tick of a leader's last message, or 0 */
 	uint32_t election_elapsed, heartbeat_elapsed;
 	uint32_t election_timeout;	/* election_ticks .. 2 * election_ticks - 1 */
 
@@ -231,6 +237,7 @@ bool message_is_valid(const struct raft *raft, const struct raft_message *m);
 /* election.c */
 void become_follower(struct raft *raft, uint64_t term, uint64_t leader);
 bool raft_is_promotable(const struct raft *raft);
+bool owes_lease(const struct raft *raft);
 int raft_tick(struct raft *raft, struct raft_update *up);
 int raft_hup(struct raft *raft, struct raft_update *up, bool transfer);
 int handle_vote_request(struct raft *raft, struct raft_update *up, const struct raft_message *m);
@@ -266,6 +273,8 @@ int handle_read_index_response(struct raft *raft, struct raft_update *up,
 			       const struct raft_message *m);
 int reads_release_waiting(struct raft *raft, struct raft_update *up);
 int reads_confirm(struct raft *raft, struct raft_update *up);
+bool lease_holds(const struct raft *raft);
+int leader_heartbeat(struct raft *raft, struct raft_update *up);
 void reads_reset(struct raft_reads *reads);
 
 /* snapshot.c */

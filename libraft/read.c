@@ -107,9 +107,38 @@ static int begin_round(struct raft *raft, struct raft_update *up)
 	blob_put(reads->round_context);
 	reads->round_context = context;
 	reads->round++;
+	/* One at a time is measured, and given up when its answers would be too late. */
+	if (!reads->lease_round || raft->ticks - reads->lease_start >= raft->lease_ticks) {
+		reads->lease_round = reads->round;
+		reads->lease_start = raft->ticks;
+	}
 	ret = broadcast_heartbeat(raft, up);
 	reads->round_pos = pos;
 	return ret;
+}
+
+/*
+ * Thesis 6.4.1: whoever answers a heartbeat elects nobody for election_ticks from when
+ * it came (owes_lease()), so that what a majority has answered vouches for the time from
+ * when it was sent. Not for longer: that a quorum was active some time in the last
+ * election timeout, which is what etcd-io/raft goes by, may be said of a leader that
+ * has been cut off for twice as long as its followers wait. Nor once another has been
+ * told to stand at once, which no lease holds up (3.10); that message may come late.
+ */
+bool lease_holds(const struct raft *raft)
+{
+	const struct raft_reads *reads = &raft->reads;
+
+	BUG_ON(reads->lease_end > raft->ticks + raft->lease_ticks);
+	BUG_ON(reads->lease_end && raft->role != RAFT_LEADER);
+	return raft->ticks < reads->lease_end && !reads->lease_given_up;
+}
+
+/* It is time for heartbeats; they begin a round where their answers extend a lease. */
+int leader_heartbeat(struct raft *raft, struct raft_update *up)
+{
+	BUG_ON(raft->role != RAFT_LEADER);
+	return raft->lease_ticks ? begin_round(raft, up) : broadcast_heartbeat(raft, up);
 }
 
 /* Gives index and round to those of the waiting reads that have none. */
@@ -127,7 +156,7 @@ static int start_waiting(struct raft *raft, struct raft_update *up)
 		reads->waiting[i].index = raft->log.commit;
 		reads->waiting[i].round = round;
 	}
-	if (conf_is_singleton(&raft->conf, raft->id))
+	if (conf_is_singleton(&raft->conf, raft->id) || lease_holds(raft))
 		return answer_first(raft, up, reads->n);
 	return round > reads->round ? begin_round(raft, up) : 0;
 }
@@ -174,12 +203,16 @@ static uint64_t read_ack_of(const void *arg, uint64_t id)
 /* Thesis 6.4, step 3: a majority has answered a round that was begun after the read. */
 int reads_confirm(struct raft *raft, struct raft_update *up)
 {
+	struct raft_reads *reads = &raft->reads;
 	uint64_t round = raft_quorum_index(raft, read_ack_of);
 	size_t n = 0;
 
 	BUG_ON(raft->role != RAFT_LEADER);
-	while (n < raft->reads.n && raft->reads.waiting[n].round &&
-	       raft->reads.waiting[n].round <= round)
+	if (reads->lease_round && round >= reads->lease_round) {
+		reads->lease_end = reads->lease_start + raft->lease_ticks;
+		reads->lease_round = 0;
+	}
+	while (n < reads->n && reads->waiting[n].round && reads->waiting[n].round <= round)
 		n++;
 	return n ? answer_first(raft, up, n) : 0;
 }

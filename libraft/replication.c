@@ -123,7 +123,7 @@ int broadcast_heartbeat(struct raft *raft, struct raft_update *up)
 
 		if (pr->id == raft->id)
 			continue;
-		if (reads->n && reads->round_context)
+		if ((reads->n || raft->lease_ticks) && reads->round_context)
 			m.context = blob_get(reads->round_context);
 		pr->sent_commit = m.commit;
 		ret = raft_send(raft, up, &m);

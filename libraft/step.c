@@ -19,11 +19,14 @@ static bool is_vote_request(enum raft_message_type type)
  */
 static bool sticks_to_leader(const struct raft *raft, const struct raft_message *m)
 {
-	if (!is_vote_request(m->type) || !raft->check_quorum || !raft->leader)
+	if (!is_vote_request(m->type) || m->term < raft->term)
 		return false;
 	if (m->context && slice_eq(blob_slice(m->context), SLICE_LIT("CampaignTransfer")))
 		return false;
-	return raft->election_elapsed < raft->election_ticks;
+	if (owes_lease(raft))
+		return true;
+	return m->term > raft->term && raft->check_quorum && raft->leader &&
+	       raft->election_elapsed < raft->election_ticks;
 }
 
 /* Thesis 3.3: a higher term is taken over, except from what only asks about one. */
@@ -74,6 +77,7 @@ static int receive_from_leader(struct raft *raft, struct raft_update *up,
 	if (raft->role != RAFT_FOLLOWER)
 		become_follower(raft, m->term, m->from);
 	raft->leader = m->from;
+	raft->heard = raft->ticks;
 	raft->election_elapsed = 0;
 	BUG_ON(raft->role != RAFT_FOLLOWER);
 	if (m->type == RAFT_MSG_APP)
@@ -156,9 +160,9 @@ static int receive(struct raft *raft, struct raft_update *up, const struct raft_
 		raft->messages_rejected++;
 		return 0;
 	}
+	if (sticks_to_leader(raft, m))
+		return 0;
 	if (m->term > raft->term) {
-		if (sticks_to_leader(raft, m))
-			return 0;
 		receive_newer(raft, m);
 	} else if (m->term && m->term < raft->term) {
 		return receive_older(raft, up, m);
@@ -219,7 +223,8 @@ static int step(struct raft *raft, const struct raft_event *event, struct raft_u
 		snapshot_reported(raft, event->id, event->type == RAFT_SNAPSHOT_FAILED);
 		return 0;
 	case RAFT_FORGET_LEADER:
-		if (raft->role == RAFT_FOLLOWER)
+		/* What the leader's lease was promised is not taken back. */
+		if (raft->role == RAFT_FOLLOWER && !raft->lease_ticks)
 			raft->leader = 0;
 		return 0;
 	}

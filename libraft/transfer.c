@@ -11,6 +11,8 @@ static int send_timeout_now(struct raft *raft, struct raft_update *up, uint64_t 
 	struct raft_message m = { .type = RAFT_MSG_TIMEOUT_NOW, .to = to, .term = raft->term };
 
 	BUG_ON(raft->transferee != to);
+	/* From now on an election may come about that no lease holds up. */
+	raft->reads.lease_given_up = true;
 	return raft_send(raft, up, &m);
 }
 

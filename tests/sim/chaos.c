@@ -346,6 +346,12 @@ static uint32_t draw_rate(struct sim *s, uint32_t most)
 	return (uint32_t)sim_draw(s, most * tenths[sim_draw(s, ARRAY_SIZE(tenths))] / 10 + 1);
 }
 
+/* Thesis 6.4.1: a lease is for members whose clocks drift within a bound. */
+static bool breaks_lease(void (*strike)(struct sim *s))
+{
+	return strike == strike_pause || strike == strike_leap || strike == strike_stop;
+}
+
 void chaos_profile(struct sim *s, uint64_t nodes)
 {
 	struct sim_profile *p = &s->profile;
@@ -367,14 +373,28 @@ void chaos_profile(struct sim *s, uint64_t nodes)
 	p->client_every = 40 + sim_draw(s, 300);
 	p->drift = sim_draw(s, 2) ? sim_draw(s, 25) : 0;
 	p->changes = sim_draw(s, 2);
+	p->lease = !sim_draw(s, 5);
 	for (size_t i = 0; i < ARRAY_SIZE(actions); i++) {
 		bool on = sim_draw(s, 3) || actions[i].strike == heal;
 
 		if (actions[i].strike == strike_change)
 			on = p->changes;
+		if (p->lease && breaks_lease(actions[i].strike))
+			on = false;
 		/* Some seeds are mostly about one kind. */
 		p->weights[i] = on ? actions[i].weight * (sim_draw(s, 8) ? 1 : 6) : 0;
 	}
+}
+
+/*
+ * The longest that is safe: on the slowest clock it lasts no longer than the fastest
+ * follower waits, which may begin to count a tick late.
+ */
+static uint32_t lease_ticks(const struct sim_profile *p)
+{
+	uint64_t slow = SIM_TICK + p->drift, fast = SIM_TICK - p->drift;
+
+	return p->lease ? (uint32_t)((SIM_ELECTION_TICKS - 1) * fast / slow) : 0;
 }
 
 static void draw_config(struct sim *s, struct sim_node *n, bool pre_vote, bool check_quorum)
@@ -385,6 +405,7 @@ static void draw_config(struct sim *s, struct sim_node *n, bool pre_vote, bool c
 		.heartbeat_ticks = 1 + (uint32_t)sim_draw(s, 3),
 		.pre_vote = pre_vote,
 		.check_quorum = check_quorum,
+		.lease_ticks = lease_ticks(&s->profile),
 		.max_message_bytes = sim_draw(s, 200),
 		.max_inflight = 1 + sim_draw(s, 16),
 		.max_uncommitted_bytes = sim_draw(s, 2) ? 0 : 400,
@@ -396,7 +417,7 @@ static void draw_config(struct sim *s, struct sim_node *n, bool pre_vote, bool c
 
 void chaos_begin(struct sim *s)
 {
-	bool pre_vote = sim_draw(s, 4), check_quorum = sim_draw(s, 4);
+	bool pre_vote = sim_draw(s, 4), check_quorum = sim_draw(s, 4) || s->profile.lease;
 
 	for (uint64_t id = 1; id < SIM_NODES; id++) {
 		node_init(s, &s->node[id], id);

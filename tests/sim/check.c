@@ -321,4 +321,5 @@ void check_read_answered(struct sim *s, struct sim_node *n, const struct raft_re
 			 LL(read->index), LL(asked->floor));
 	asked->answered = true;
 	s->count[SIM_READ_ANSWERED]++;
+	s->count[SIM_READ_LEASED] += n->was.lease;
 }

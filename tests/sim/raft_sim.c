@@ -33,7 +33,7 @@ static const char *const class_names[SIM_CLASSES] = {
 	"joint configurations, explicit", "joint configurations left", "learners added",
 	"learners promoted", "voters demoted", "voters removed", "transfers",
 	"transfers under way", "leaders forgotten", "campaigns", "compactions", "snapshots",
-	"snapshots lost", "snapshots installed", "reads", "reads answered", "elections",
+	"snapshots lost", "snapshots installed", "reads", "reads answered", "reads answered under a lease", "elections",
 	"entries committed", "calms of a quorum", "calms of all", "minorities lost in the calm",
 	"transfers in the calm",
 };

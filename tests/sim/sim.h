@@ -37,6 +37,7 @@ enum sim_class {
 	SIM_JOINT_IMPLICIT, SIM_JOINT_EXPLICIT, SIM_JOINT_LEFT, SIM_LEARNER, SIM_PROMOTED,
 	SIM_DEMOTED, SIM_REMOVED, SIM_TRANSFER, SIM_TRANSFERRED, SIM_FORGET_LEADER, SIM_CAMPAIGN,
 	SIM_COMPACT, SIM_SNAPSHOT, SIM_SNAPSHOT_LOST, SIM_INSTALLED, SIM_READ, SIM_READ_ANSWERED,
+	SIM_READ_LEASED,
 	SIM_ELECTION, SIM_COMMIT, SIM_QUORUM_CALM, SIM_ALL_CALM, SIM_LATER_LOSS, SIM_TRANSFER_CALM,
 	SIM_CLASSES
 };
@@ -118,6 +119,7 @@ struct sim_profile {
 	uint64_t pool;				/* ids that may be members */
 	uint64_t drift;				/* hundredths of a tick */
 	bool changes;				/* of the membership */
+	bool lease;				/* reads are served under one */
 	uint32_t weights[32];			/* of the actions of chaos.c */
 };
 

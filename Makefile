@@ -8,6 +8,7 @@
 #   make check           install what is missing, build, run the tests
 #   make deps            install the Debian packages
 #   make sim [SEEDS=n]   simulate that many groups under faults
+#   make fuzz [FUZZ_SECONDS=n]  look for inputs that trip an assertion (clang)
 #   make install         DESTDIR= prefix=/usr/local
 #   O=dir                where the build goes (default: build)
 #   V=1                  show the commands
@@ -198,6 +199,24 @@ bench += $(O)/tests/bench/mvcc_bench
 $(O)/tests/bench/mvcc_bench: $(call obj,$(addprefix tests/bench/,mvcc_bench.c \
 	mvcc_bench_limits.c)) $(O)/libmvcc.a
 	$(link) -ldb-5.3
+
+# What libraft costs; the link lets the program count what is allocated.
+bench += $(O)/tests/bench/raft_bench
+$(O)/tests/bench/raft_bench: $(O)/obj/tests/bench/raft_bench.o $(O)/libraft.a
+	$(link) $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc free)
+comma := ,
+
+# make fuzz [FUZZ_SECONDS=n]: libFuzzer, which comes with clang
+FUZZ_SECONDS ?= 60
+fuzzers := $(O)/fuzz/raft_step_fuzz
+$(O)/fuzz/%: tests/fuzz/%.c $(addprefix libraft/,$(objs-raft)) $(wildcard libraft/*.h include/*.h)
+	$(call say,CLANG,$@)
+	@mkdir -p $(@D)
+	$(Q)clang -std=gnu11 -O1 -g -D_GNU_SOURCE -Iinclude -I. -fno-omit-frame-pointer \
+		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $(filter %.c,$^)
+.PHONY: fuzz
+fuzz: $(fuzzers)
+	@for f in $(notdir $^); do O=$(abspath $(O)) tests/fuzz/run.sh $$f $(FUZZ_SECONDS) || exit; done
 
 # Kept, although only the test programs ask for them.
 .SECONDARY: $(call obj,$(wildcard tests/*/*.c))

@@ -34,6 +34,8 @@ mount_at() {
 	shift
 	mkdir -p "$dir"
 	MOUNTS+=("$dir")
+	# before the program is there to do it: an earlier mount's words are not this one's
+	: >"$dir.out"
 	"$ETCFS" --endpoints "$URL" --prefix "$PREFIX" "$@" "$dir" >"$dir.out" 2>"$dir.err" &
 	FS=$!
 	PIDS+=("$FS")

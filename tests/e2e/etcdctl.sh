@@ -8,6 +8,7 @@
 ctl() { timeout 10 "$CTL" --endpoints "$URL" "$@" 2>&1; }
 
 start_watch() {
+	: >"$TMP/watch"
 	timeout 20 "$CTL" --endpoints "$URL" watch "$@" >"$TMP/watch" 2>&1 &
 	WATCH=$!
 	PIDS+=("$WATCH")

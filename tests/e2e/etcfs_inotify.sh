@@ -9,6 +9,7 @@
 watch() {
 	local name=$1
 	shift
+	: >"$TMP/$name.err"
 	inotifywait -m -e modify,attrib,close_write,create,delete,delete_self,moved_from,moved_to \
 		--format '%e %f' "$@" >>"$TMP/$name" 2>"$TMP/$name.err" &
 	WATCH=$!

@@ -134,14 +134,12 @@ static void report_members(struct sim *s)
 }
 
 /*
- * A member that was removed without knowing it can keep the others from electing a
- * leader for good, unless there are pre-votes and a checked quorum (thesis 4.2.3).
+ * A member that was removed without knowing it can make the others vote again and again,
+ * unless they stick to the leader that they hear of (thesis 4.2.3).
  */
 static bool may_be_disturbed(const struct sim *s)
 {
-	const struct raft_config *c = &s->node[1].config;
-
-	return s->profile.changes && !(c->pre_vote && c->check_quorum);
+	return s->profile.changes && !s->node[1].config.check_quorum;
 }
 
 /* False where that cannot be asked for. */
@@ -252,7 +250,7 @@ static void lose_some(struct sim *s)
 void calm_run(struct sim *s)
 {
 	s->calm = true;
-	s->profile.delay = s->profile.disk_delay = 20;
+	s->profile.delay = s->profile.disk_delay = s->profile.apply_delay = 20;
 	sim_trace(s, "the faults stop");
 	come_back(s);
 	if (!settle(s) || may_be_disturbed(s))

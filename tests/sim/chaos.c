@@ -191,14 +191,11 @@ static enum raft_conf_change_type draw_change(struct sim *s)
 	return types[sim_draw(s, ARRAY_SIZE(types))];
 }
 
-static void strike_change(struct sim *s)
+void chaos_change(struct sim *s, struct sim_node *n)
 {
-	struct sim_node *n = sim_draw(s, 4) ? chaos_leader(s) : draw_up(s);
 	struct raft_conf_single singles[4];
 	struct raft_conf_change change = { .changes = singles };
 
-	if (!n || n->paused_until > s->now)
-		return;
 	change.n_changes = sim_draw(s, 2) ? 1 : sim_draw(s, ARRAY_SIZE(singles));
 	change.transition = (enum raft_conf_transition)(sim_draw(s, 3) ? 0 : sim_draw(s, 3));
 	for (size_t i = 0; i < change.n_changes; i++) {
@@ -208,6 +205,14 @@ static void strike_change(struct sim *s)
 	sim_trace(s, "%d is asked for %d changes, transition %d", (int)n->id,
 		  (int)change.n_changes, (int)change.transition);
 	node_propose(s, n, RAFT_ENTRY_CONF_CHANGE_V2, conf_wire_encode(&change));
+}
+
+static void strike_change(struct sim *s)
+{
+	struct sim_node *n = sim_draw(s, 4) ? chaos_leader(s) : draw_up(s);
+
+	if (n && n->paused_until <= s->now)
+		chaos_change(s, n);
 }
 
 static void strike_event(struct sim *s, struct sim_node *n, enum raft_event_type type)
@@ -360,7 +365,7 @@ void chaos_profile(struct sim *s, uint64_t nodes)
 
 	memset(p, 0, sizeof(*p));
 	p->delay = p->disk_delay = 50;
-	p->size = nodes ? nodes : 1 + sim_draw(s, 7);
+	p->size = nodes ? nodes : 1 + sim_draw(s, sim_draw(s, 4) ? 7 : 2);
 	p->pool = p->size + sim_draw(s, 3);
 	p->loss = draw_rate(s, 300);
 	p->duplicate = draw_rate(s, 500);
@@ -373,6 +378,8 @@ void chaos_profile(struct sim *s, uint64_t nodes)
 	p->client_every = 40 + sim_draw(s, 300);
 	p->drift = sim_draw(s, 2) ? sim_draw(s, 25) : 0;
 	p->changes = sim_draw(s, 2);
+	p->eager = p->changes && sim_draw(s, 2);
+	p->apply_delay = delays[sim_draw(s, ARRAY_SIZE(delays))] * (sim_draw(s, 4) ? 1 : 5);
 	p->lease = !sim_draw(s, 5);
 	for (size_t i = 0; i < ARRAY_SIZE(actions); i++) {
 		bool on = sim_draw(s, 3) || actions[i].strike == heal;

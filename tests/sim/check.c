@@ -240,6 +240,12 @@ static void check_vote(struct sim *s, uint64_t voter, uint64_t term, uint64_t ca
 	*vote = candidate;
 }
 
+static bool is_of_leader(enum raft_message_type type)
+{
+	return type == RAFT_MSG_APP || type == RAFT_MSG_HEARTBEAT || type == RAFT_MSG_SNAP ||
+	       type == RAFT_MSG_TIMEOUT_NOW;
+}
+
 /* A message that leaves its sender. */
 void check_send(struct sim *s, const struct raft_message *m)
 {
@@ -260,6 +266,9 @@ void check_send(struct sim *s, const struct raft_message *m)
 	if ((m->type == RAFT_MSG_VOTE || (m->type == RAFT_MSG_VOTE_RESP && !m->reject)) &&
 	    hs.term < m->term)
 		sim_fail(s, "%d sends its vote in term %llu before it is stored", (int)n->id,
+			 LL(m->term));
+	if (is_of_leader(m->type) && hs.term < m->term)
+		sim_fail(s, "%d leads term %llu before its vote in it is stored", (int)n->id,
 			 LL(m->term));
 	/* A later leader may have had it overwritten in the same write: then it never counts. */
 	if (m->type == RAFT_MSG_APP_RESP && !m->reject && hs.term <= m->term &&

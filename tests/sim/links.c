@@ -16,7 +16,8 @@ static void begin(struct sim *s, uint64_t seed)
 {
 	sim_begin(s, seed);
 	s->profile = (struct sim_profile){
-		.size = 3, .pool = 3, .delay = 20, .disk_delay = 20, .late_delay = 1,
+		.size = 3, .pool = 3, .delay = 20, .disk_delay = 20, .apply_delay = 20,
+		.late_delay = 1,
 	};
 	for (uint64_t id = 1; id < SIM_NODES; id++) {
 		struct sim_node *n = &s->node[id];

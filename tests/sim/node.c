@@ -169,7 +169,7 @@ static void disk_write(struct sim *s, struct sim_node *n, const struct sim_write
 /* Of a write that was cut short: the snapshot, some entries, never the hard state. */
 static void disk_tear(struct sim *s, struct sim_node *n, const struct sim_write *w)
 {
-	size_t count = sim_draw(s, w->n_entries + 1);
+	size_t count = sim_draw(s, 3) ? w->n_entries : sim_draw(s, w->n_entries + 1);
 
 	if (w->snapshot)
 		disk_snapshot(&n->disk, w->snapshot);
@@ -330,7 +330,7 @@ static void take_committed(struct sim *s, struct sim_node *n)
 	n->n_committed = total;
 	up->n_committed = 0;
 	if (!n->apply_comes)
-		come(s, n, SIM_EV_APPLY, sim_draw(s, s->profile.disk_delay));
+		come(s, n, SIM_EV_APPLY, sim_draw(s, s->profile.apply_delay));
 	n->apply_comes = true;
 }
 
@@ -429,6 +429,7 @@ static void apply_change(struct sim *s, struct sim_node *n, const struct raft_en
 static void apply_some(struct sim *s, struct sim_node *n)
 {
 	struct raft_event ev = { .type = RAFT_APPLIED };
+	bool changed = false;
 	size_t count;
 
 	/* What raft knows to be part of a snapshot must not be applied once more. */
@@ -443,15 +444,19 @@ static void apply_some(struct sim *s, struct sim_node *n)
 
 		check_apply(s, n, e);
 		n->machine.applied = ev.index = e->index;
-		if (e->type != RAFT_ENTRY_NORMAL)
+		if (e->type != RAFT_ENTRY_NORMAL) {
 			apply_change(s, n, e);
+			changed = true;
+		}
 		blob_put(e->payload);
 	}
 	n->n_committed -= count;
 	memmove(n->committed, n->committed + count, n->n_committed * sizeof(*n->committed));
 	node_step(s, n, &ev);
+	if (changed && s->profile.eager && !s->calm && n->was.role == RAFT_LEADER && sim_draw(s, 3))
+		chaos_change(s, n);
 	if (n->n_committed)
-		come(s, n, SIM_EV_APPLY, 1 + sim_draw(s, s->profile.disk_delay));
+		come(s, n, SIM_EV_APPLY, 1 + sim_draw(s, s->profile.apply_delay));
 	n->apply_comes = n->n_committed != 0;
 	if (!n->store_comes)
 		come(s, n, SIM_EV_STORE, sim_draw(s, 10 * SIM_TICK));

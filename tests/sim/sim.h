@@ -114,11 +114,12 @@ struct sim_node {
 
 struct sim_profile {
 	uint32_t loss, duplicate, late, disk_error;	/* per thousand */
-	uint64_t delay, late_delay, disk_delay, chaos_every, client_every;
+	uint64_t delay, late_delay, disk_delay, apply_delay, chaos_every, client_every;
 	uint64_t size;				/* voters at first */
 	uint64_t pool;				/* ids that may be members */
 	uint64_t drift;				/* hundredths of a tick */
 	bool changes;				/* of the membership */
+	bool eager;				/* one after the other */
 	bool lease;				/* reads are served under one */
 	uint32_t weights[32];			/* of the actions of chaos.c */
 };
@@ -214,6 +215,8 @@ void chaos_client(struct sim *s);
 void chaos_strike(struct sim *s);
 struct sim_node *chaos_leader(struct sim *s);
 bool chaos_propose(struct sim *s, struct sim_node *n, uint64_t value);
+/* Asks @n for some change of the configuration. */
+void chaos_change(struct sim *s, struct sim_node *n);
 uint64_t chaos_read(struct sim *s, struct sim_node *n);
 
 /* calm.c */

@@ -182,7 +182,7 @@ $(tools):
 # libraft's proof: scripts, and a simulator. They link nothing but libraft.
 sim := $(O)/raft_script $(O)/raft_sim
 $(O)/raft_script: $(call obj,$(addprefix tests/sim/,raft_script.c script_conf.c \
-	script_group.c)) $(O)/libraft.a
+	script_group.c script_seen.c script_work.c)) $(O)/libraft.a
 $(O)/raft_sim: $(call obj,$(addprefix tests/sim/,raft_sim.c world.c net.c node.c chaos.c \
 	calm.c check.c links.c)) $(O)/libraft.a
 $(sim):

@@ -1,16 +1,12 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+// SPDX-License-Identifier: Apache-2.0
 /*
  * The messages that a script expects and those that were seen, compared link by link:
  * as sent and as received, each in its order.
  */
-#ifndef TESTS_SIM_SCRIPT_SEEN_H
-#define TESTS_SIM_SCRIPT_SEEN_H
+#include "tests/sim/script_group.h"
 
-#include "libraft/raft.h"
-#include "tests/sim/script.h"
-
-static bool quiet;			/* log-level none: nothing is compared */
-static struct script_case *now;		/* the case that runs */
+bool quiet;
+struct script_case *now;
 
 struct seen {
 	bool received;
@@ -21,7 +17,7 @@ struct seen {
 static struct seen seen[4096], wanted[4096];
 static size_t n_seen, n_wanted;
 
-static inline void seen_add(struct seen *list, size_t *n, bool received, const char *text)
+static void seen_add(struct seen *list, size_t *n, bool received, const char *text)
 {
 	const char *link = strncmp(text, "dropped: ", 9) ? text : text + 9;
 	struct seen *s = &list[*n];
@@ -32,7 +28,7 @@ static inline void seen_add(struct seen *list, size_t *n, bool received, const c
 	snprintf(s->text, sizeof(s->text), "%s", text);
 }
 
-static inline void see(bool received, const char *before, const struct raft_message *m)
+void see(bool received, const char *before, const struct raft_message *m)
 {
 	char text[1500], line[2000];
 
@@ -46,7 +42,7 @@ static inline void see(bool received, const char *before, const struct raft_mess
 }
 
 /* Between members, that is: etcd-io/raft also talks to itself and to its storage. */
-static inline bool is_message(const char *line)
+static bool is_message(const char *line)
 {
 	size_t len;
 
@@ -58,7 +54,7 @@ static inline bool is_message(const char *line)
 }
 
 /* Joins a message's continuation lines, at *@next, to @line, as see() does. */
-static inline void join_lines(char *line, size_t size, char **next)
+static void join_lines(char *line, size_t size, char **next)
 {
 	size_t len = strlen(line);
 	bool entries = len && line[len - 1] == '[';
@@ -77,7 +73,7 @@ static inline void join_lines(char *line, size_t size, char **next)
 	}
 }
 
-static inline int brackets(const char *s)
+static int brackets(const char *s)
 {
 	int n = 0;
 
@@ -86,7 +82,7 @@ static inline int brackets(const char *s)
 	return n;
 }
 
-static inline void parse_expected(char *text)
+static void parse_expected(char *text)
 {
 	bool received = true;
 	int depth = 0;	/* within a message to the storage, which may have many lines */
@@ -113,7 +109,7 @@ static inline void parse_expected(char *text)
 	}
 }
 
-static inline const struct seen *next_on(const struct seen *list, size_t n, size_t *from,
+static const struct seen *next_on(const struct seen *list, size_t n, size_t *from,
 				  const struct seen *like)
 {
 	for (; *from < n; ++*from)
@@ -122,7 +118,7 @@ static inline const struct seen *next_on(const struct seen *list, size_t n, size
 	return NULL;
 }
 
-static inline void compare_link(const struct seen *like)
+static void compare_link(const struct seen *like)
 {
 	size_t i = 0, k = 0;
 
@@ -141,7 +137,7 @@ static inline void compare_link(const struct seen *like)
 	}
 }
 
-static inline void compare_messages(void)
+void compare_messages(void)
 {
 	parse_expected(now->expected);
 	for (size_t i = 0; i < n_wanted; i++)
@@ -150,4 +146,7 @@ static inline void compare_messages(void)
 		compare_link(&seen[i]);
 }
 
-#endif
+void seen_clear(void)
+{
+	n_seen = n_wanted = 0;
+}

@@ -362,6 +362,7 @@ static void kv_range_stream(struct grpc_call *call, struct slice message)
 	/* a negative limit is none, and the whole range is then one chunk, as in etcd */
 	st->left = range->limit ? MAX(range->limit, -1) : INT64_MAX;
 	r->serializable = range->serializable;
+	r->part = true;
 	r->owner = st;
 	grpc_call_set_user(call, st);
 	stream_read(st);

@@ -6,7 +6,6 @@
 
 #include "kvd/server.h"
 
-#define API_VERSION "3.7.1"
 #define STORAGE_VERSION "3.7.0"
 
 /* As protobuf's text form has it; etcd's clients print it. */

@@ -88,6 +88,7 @@ static void send_events(struct watch *w, const struct mvcc_events *events)
 					  .n_events = events->n };
 
 	w->quiet = false;
+	core_state(w->stream->server->core)->figures.events += events->n;
 	if (w->fragment)
 		send_fragments(w, &response, events->revision);
 	else

@@ -10,10 +10,18 @@
 
 #define QUOTA_DEFAULT (2ll << 30)
 
-void core_finish(struct request *request, const struct status *error)
+uint64_t core_clock(const struct core *core)
+{
+	return core->config.clock ? core->config.clock() : core->now;
+}
+
+void core_finish(struct core *core, struct request *request, const struct status *error)
 {
 	if (error)
 		request->error = error;
+	if (!request->part && figures_op_name(request->op))
+		figures_count_request(&core->state.figures, request,
+				      core_clock(core) - request->began);
 	request->done(request);
 }
 
@@ -162,7 +170,7 @@ static void finish_list(struct core *core, struct list *list)
 		r = list_first(list, struct request, node);
 		list_del(&r->node);
 		core_forget(core, r);
-		core_finish(r, &status_stopped);
+		core_finish(core, r, &status_stopped);
 	}
 }
 
@@ -346,11 +354,20 @@ static void apply_fetched(struct fetch_job *job)
 	core->apply_fetching = false;
 }
 
+static void begin_compaction(struct core *core)
+{
+	if (!core->compacting)
+		core->compaction_began = core_clock(core);
+	core->compacting = true;
+}
+
 /* Hands the result to whoever waits. */
 static void applied_request(struct core *core, struct request *r)
 {
 	if (r->op == REQUEST_COMPACT && !r->error)
-		core->compacting = true;
+		begin_compaction(core);
+	if (r->op == REQUEST_LEASE_REVOKE && r->done == request_free && !r->error)
+		core->state.figures.leases_expired++;
 	if (r == core->apply_scratch) {
 		core->apply_scratch = NULL;
 		request_free(r);
@@ -362,7 +379,7 @@ static void applied_request(struct core *core, struct request *r)
 		list_add_tail(&core->compacts, &r->node);
 		return;
 	}
-	core_finish(r, NULL);
+	core_finish(core, r, NULL);
 }
 
 /* 0; 1: it waits for values from the store; negative: final. */
@@ -370,12 +387,14 @@ static int apply_entry(struct core *core, const struct raft_entry *entry)
 {
 	int64_t compacted = mvcc_compact_revision(core->state.store);
 	struct request *r = NULL;
+	uint64_t began;
 	int err;
 
 	if (entry->type != RAFT_ENTRY_NORMAL)
 		return apply_conf_change(core, entry);
 	if (!entry->payload || !entry->payload->len)
 		return 0;
+	began = core_clock(core);
 	err = request_of(core, entry, &r);
 	if (!err)
 		err = state_apply(&core->state, r, core->now);
@@ -389,6 +408,7 @@ static int apply_entry(struct core *core, const struct raft_entry *entry)
 		core_submit_fetch(core, &core->apply_job);
 		return 1;
 	}
+	figures_count_apply(&core->state.figures, r, core_clock(core) - began);
 	applied_request(core, r);
 	if (mvcc_compact_revision(core->state.store) != compacted)
 		return core_hash_compaction(core, compacted);
@@ -442,17 +462,50 @@ static int campaign_alone(struct core *core)
 
 /* --- compaction in slices ------------------------------------------------- */
 
+/* Notes a slice that took from @began on and removed @removed revisions. */
+static void count_slice(struct core *core, uint64_t began, int64_t removed)
+{
+	struct figures *f = &core->state.figures;
+	uint64_t now = core_clock(core);
+
+	/* after a start it only becomes clear with the first one whether there is any */
+	if (!core->compaction_began && !removed)
+		return;
+	if (!core->compaction_began)
+		core->compaction_began = began;
+	f->compacted_revisions += (uint64_t)removed;
+	histogram_add(&f->compaction_pauses, HISTOGRAM_MS_PAUSE, now - began);
+	if (core->compacting)
+		return;
+	f->compaction_ended = now;
+	histogram_add(&f->compactions, HISTOGRAM_MS_TOTAL, now - core->compaction_began);
+	core->compaction_began = 0;
+}
+
+static int64_t count_revisions(const struct core *core)
+{
+	struct mvcc_stats stats;
+
+	mvcc_stats(core->state.store, &stats);
+	return stats.revisions;
+}
+
 static int compact_slice(struct core *core)
 {
+	int64_t before;
+	uint64_t began;
 	int more;
 
 	if (!core->compacting || core_hashes_compaction(core))
 		return 0;
+	before = count_revisions(core);
+	began = core_clock(core);
 	more = mvcc_compact_step(core->state.store, COMPACT_SLICE);
 	if (more < 0)
 		return more;
 	core_note_applied(core);
 	core->compacting = more > 0;
+	count_slice(core, began, before - count_revisions(core));
 	return 0;
 }
 

@@ -35,6 +35,7 @@ struct core_config {
 	uint64_t seed;			/* of request ids and election timeouts */
 	uint32_t election_ticks, heartbeat_ticks;
 	uint64_t tick;			/* nanoseconds */
+	uint64_t (*clock)(void);	/* for figures alone; NULL: turns take no time */
 	uint64_t snapshot_count;	/* entries applied between two syncs of the store */
 	int64_t quota;			/* bytes; negative: none; 0: 2 GiB */
 	const char *name;		/* this member's, and its client URLs: published */
@@ -58,7 +59,9 @@ struct core_append {
 	 * release_index. index 0: no. */
 	struct raft_snapshot_meta snapshot;
 	uint64_t release_index;
-	uint64_t sync_ns;	/* the log thread: how long the sync took; 0: none */
+	/* The log thread: how long the write and the sync took (0: there was none), and
+	 * what it has written since the start. */
+	uint64_t write_ns, sync_ns, written;
 };
 
 /* For the store thread: write, sync where it says so, then give it back. */

@@ -45,6 +45,7 @@ struct core_hashes {
 	struct hash_job *job;		/* the one under way, */
 	struct request *asked_by;	/* for whom; NULL: a compaction */
 	uint64_t index;			/* the store must hold this entry first */
+	uint64_t began;
 	bool walked;			/* the index's part is done */
 	bool out;			/* a slice is on the store thread */
 	bool stopped;
@@ -84,6 +85,7 @@ struct core {
 	bool lagging;			/* the last turn left more than APPLY_GAP_MAX */
 	struct list compacts;		/* physical compactions that wait for the last slice, */
 	bool compacting;		/* and then for what it removed to be stored */
+	uint64_t compaction_began;
 	struct core_hashes hashes;
 
 	/* going out */
@@ -105,7 +107,9 @@ struct core {
 };
 
 /* Gives @request back with @error. */
-void core_finish(struct request *request, const struct status *error);
+void core_finish(struct core *core, struct request *request, const struct status *error);
+/* The time at this moment; core->now is when the turn began. */
+uint64_t core_clock(const struct core *core);
 
 /* propose.c */
 int core_propose(struct core *core);

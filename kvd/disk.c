@@ -300,6 +300,18 @@ static void die(const char *what, int err)
 	_exit(1);
 }
 
+static void write_log(struct disk *disk, struct core_append *a)
+{
+	uint64_t began = uv_hrtime();
+	int err = wal_append(disk->wal, a->entries, a->n_entries,
+			     a->has_hard_state ? &a->hard_state : NULL);
+
+	if (err)
+		die("appending to the log", err);
+	a->write_ns = MAX(uv_hrtime() - began, (uint64_t)1);
+	a->written = wal_written(disk->wal);
+}
+
 /* How long it took, in nanoseconds, at least one. */
 static uint64_t sync_log(struct disk *disk)
 {
@@ -322,10 +334,7 @@ static void run_log(struct worker *worker, struct list *jobs)
 	list_for_each(a, jobs, node) {
 		if (!a->n_entries && !a->has_hard_state)
 			continue;
-		err = wal_append(disk->wal, a->entries, a->n_entries,
-				 a->has_hard_state ? &a->hard_state : NULL);
-		if (err)
-			die("appending to the log", err);
+		write_log(disk, a);
 		sync |= a->sync;
 	}
 	if (sync)
@@ -348,8 +357,11 @@ static void logged(struct worker *worker, struct list *jobs)
 	list_for_each_safe(a, next, jobs, node) {
 		list_del(&a->node);
 		disk->under_way--;
+		if (a->write_ns)
+			histogram_add(&disk->writes, HISTOGRAM_SECONDS, a->write_ns);
 		if (a->sync_ns)
-			histogram_add(&disk->syncs, a->sync_ns);
+			histogram_add(&disk->syncs, HISTOGRAM_SECONDS, a->sync_ns);
+		disk->written = MAX(disk->written, a->written);
 		err = core_appended(disk->core, a);
 		if (err)
 			die("taking in what is logged", err);
@@ -420,7 +432,8 @@ static void stored(struct worker *worker, struct list *jobs)
 		list_del(&job->node);
 		disk->under_way--;
 		if (job->batch) {
-			histogram_add(&disk->commits, job->batch->commit_ns);
+			histogram_add(&disk->commits, HISTOGRAM_SECONDS,
+				      job->batch->commit_ns);
 			core_stored(disk->core, job->batch);
 		} else if (job->hash) {
 			core_hashed(disk->core, job->hash);

@@ -13,7 +13,6 @@
 #define KVD_DISK_H
 
 #include "kvd/core.h"
-#include "kvd/histogram.h"
 #include "kvd/options.h"
 #include "kvd/wal.h"
 #include "kvd/worker.h"
@@ -26,7 +25,8 @@ struct disk {
 	struct core *core;		/* who is told what is done */
 	struct worker *started[2];
 	size_t under_way;		/* jobs handed out and not back */
-	struct histogram syncs, commits;	/* of the log, of the store; the loop's */
+	struct histogram writes, syncs, commits;	/* of the log, the store; the loop's */
+	uint64_t written;		/* bytes, to the log */
 };
 
 /* What the log says of who this member is. */

@@ -61,7 +61,7 @@ bool core_hashes_compaction(const struct core *core)
 void core_submit_hash(struct core *core, struct request *request)
 {
 	if (core->hashes.n_asked >= HASHES_ASKED_MAX) {
-		core_finish(request, &status_too_many_requests);
+		core_finish(core, request, &status_too_many_requests);
 		return;
 	}
 	list_add_tail(&core->hashes.asked, &request->node);
@@ -92,6 +92,7 @@ static void begin(struct core *core, struct hash_job *job, struct request *asked
 	core->hashes.walked = false;
 	/* everything that counts is in the store with this entry */
 	core->hashes.index = core->applied;
+	core->hashes.began = core_clock(core);
 }
 
 /* Begins the hash that a client asked for, or answers at once. */
@@ -107,18 +108,18 @@ static void begin_asked(struct core *core)
 	if (kept) {
 		r->hash = *kept;
 		r->result.revision = mvcc_revision(core->state.store);
-		core_finish(r, NULL);
+		core_finish(core, r, NULL);
 		return;
 	}
 	job = calloc(1, sizeof(*job));
 	if (!job) {
-		core_finish(r, &status_too_many_requests);
+		core_finish(core, r, &status_too_many_requests);
 		return;
 	}
 	outcome = mvcc_hash_begin(core->state.store, r->hash.revision, &job->hash);
 	if (outcome) {
 		free(job);
-		core_finish(r, state_status_of(outcome));
+		core_finish(core, r, state_status_of(outcome));
 		return;
 	}
 	if (r->op == REQUEST_HASH)
@@ -194,9 +195,11 @@ static void keep(struct core_hashes *h, const struct hash_answer *answer)
 }
 
 /* Ends the hash that is under way. */
-static void end(struct core_hashes *h, const struct status *error)
+static void end(struct core *core, const struct status *error)
 {
+	struct core_hashes *h = &core->hashes;
 	struct hash_job *job = h->job;
+	struct figures *f = &core->state.figures;
 	struct request *r = h->asked_by;
 	struct hash_answer answer = { job->hash.revision, job->hash.compact_revision, job->crc };
 
@@ -205,12 +208,14 @@ static void end(struct core_hashes *h, const struct status *error)
 	if (r) {
 		r->hash = answer;
 		r->result.revision = job->hash.current;
+		histogram_add(r->op == REQUEST_HASH ? &f->hashes : &f->key_hashes,
+			      HISTOGRAM_SECONDS_HASH, core_clock(core) - h->began);
 	} else if (!error) {
 		keep(h, &answer);
 	}
 	free_job(job);
 	if (r)
-		core_finish(r, error);
+		core_finish(core, r, error);
 }
 
 void core_hashed(struct core *core, struct hash_job *job)
@@ -220,9 +225,9 @@ void core_hashed(struct core *core, struct hash_job *job)
 	BUG_ON(!h->out || h->job != job);
 	h->out = false;
 	if (h->stopped)
-		end(h, &status_stopped);
+		end(core, &status_stopped);
 	else if (!job->more)
-		end(h, NULL);
+		end(core, NULL);
 }
 
 void core_stop_hashes(struct core *core)
@@ -236,7 +241,7 @@ void core_stop_hashes(struct core *core)
 	list_init(&h->compactions);
 	h->n_compactions = 0;
 	while (h->n_asked)
-		core_finish(take_asked(h), &status_stopped);
+		core_finish(core, take_asked(h), &status_stopped);
 	if (h->job && !h->out)
-		end(h, &status_stopped);
+		end(core, &status_stopped);
 }

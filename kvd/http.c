@@ -67,7 +67,13 @@ static const char *unhealthy(const struct server *s, const struct http_request *
 
 static void health(const struct server *s, const struct http_request *r, struct http_response *out)
 {
+	struct figures *f = &core_state(s->core)->figures;
 	const char *reason = unhealthy(s, r);
+
+	if (*reason)
+		f->health_bad++;
+	else
+		f->health_good++;
 
 	answer_json(out, *reason ? 503 : 200,
 		    json_pack("{s:s, s:s}", "health", *reason ? "false" : "true",
@@ -174,7 +180,7 @@ static void version(const struct server *s, struct http_response *out)
 {
 	const char *cluster = core_state(s->core)->cluster.version;
 
-	answer_json(out, 200, json_pack("{s:s, s:s, s:s}", "etcdserver", "3.7.1", "etcdcluster",
+	answer_json(out, 200, json_pack("{s:s, s:s, s:s}", "etcdserver", API_VERSION, "etcdcluster",
 					*cluster ? cluster : "not_decided", "storage", "3.7.0"));
 }
 

@@ -83,6 +83,9 @@ int kvd_options_check_first_start(const struct kvd_config *config, char *why, si
 /* ETCD_* variables that mean nothing, for a warning; terminated by NULL. */
 char *const *kvd_options_unknown_env(const struct kvd_config *config);
 
+/* The level of the API that is served. */
+#define API_VERSION "3.7.1"
+
 void kvd_print_help(FILE *out);
 void kvd_print_man(FILE *out);
 void kvd_print_version(FILE *out);

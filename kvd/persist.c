@@ -221,7 +221,7 @@ void core_stored(struct core *core, struct core_batch *batch)
 	while (!list_empty(&core->storing)) {
 		r = list_first(&core->storing, struct request, node);
 		list_del(&r->node);
-		core_finish(r, NULL);
+		core_finish(core, r, NULL);
 	}
 	core->state.db_size = batch->size.total;
 	core->state.db_size_in_use = batch->size.in_use;

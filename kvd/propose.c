@@ -36,7 +36,7 @@ static void submit_proposal(struct core *core, struct request *request)
 {
 	BUG_ON(!request->payload || !request->id);
 	if (core->lagging || htable_insert(&core->by_id, &request->by_id, request->id)) {
-		core_finish(request, &status_too_many_requests);
+		core_finish(core, request, &status_too_many_requests);
 		return;
 	}
 	request->in_table = true;
@@ -48,6 +48,7 @@ void core_submit(struct core *core, struct request *request)
 {
 	uint64_t election = core->config.election_ticks * core->config.tick;
 
+	request->began = core_clock(core);
 	if (!request->deadline)
 		request->deadline = core->now + 5000000000ull + 2 * election;
 	if (!request_is_read(request->op))
@@ -95,9 +96,11 @@ int core_propose(struct core *core)
 	return 0;
 }
 
-static void expire_list(struct core *core, struct list *list)
+/* How many were. */
+static size_t expire_list(struct core *core, struct list *list)
 {
 	struct request *r, *next;
+	size_t n = 0;
 
 	list_for_each_safe(r, next, list, node) {
 		/* the entry being applied waits for values with it */
@@ -107,16 +110,20 @@ static void expire_list(struct core *core, struct list *list)
 		list_del(&r->node);
 		core->failed += r->in_table;
 		core_forget(core, r);
-		core_finish(r, &status_timeout);
+		core_finish(core, r, &status_timeout);
+		n++;
 	}
+	return n;
 }
 
 void core_expire(struct core *core)
 {
+	struct figures *f = &core->state.figures;
+
 	expire_list(core, &core->proposals);
 	expire_list(core, &core->proposed);
-	expire_list(core, &core->reads_new);
-	expire_list(core, &core->reads_waiting);
+	f->failed_reads += expire_list(core, &core->reads_new);
+	f->failed_reads += expire_list(core, &core->reads_waiting);
 }
 
 /* --- the core's own proposals --------------------------------------------- */

@@ -67,8 +67,11 @@ static void read_fetched(struct fetch_job *job)
 /* 0, or 1 where it stays in the list. */
 static int run_read(struct core *core, struct request *r)
 {
+	uint64_t began = core_clock(core);
 	int err = state_read(&core->state, r, core->now);
 
+	if (!err && r->op == REQUEST_RANGE)
+		figures_count_range(&core->state.figures, r, core_clock(core) - began);
 	if (err == -EAGAIN)
 		return 1;
 	list_del(&r->node);
@@ -80,9 +83,9 @@ static int run_read(struct core *core, struct request *r)
 		return 0;
 	}
 	if (err >= 0)
-		core_finish(r, NULL);
+		core_finish(core, r, NULL);
 	else
-		core_finish(r, &status_too_many_requests);
+		core_finish(core, r, &status_too_many_requests);
 	return 0;
 }
 

@@ -34,6 +34,7 @@ enum request_op {
 	REQUEST_BARRIER,	/* done when everything before it is applied */
 	REQUEST_HASH_KV,	/* of the keys that this member has stored */
 	REQUEST_HASH,		/* of all that it has stored */
+	REQUEST_OPS
 };
 
 static inline bool request_is_read(enum request_op op)
@@ -76,8 +77,10 @@ struct request {
 	enum request_op op;
 	bool serializable;		/* a read that takes what is applied here */
 	bool physical;			/* Compact: done when the space is free */
+	bool part;			/* of a stream of answers: no request of its own */
 	uint64_t id;			/* RequestHeader.ID; given by core_request_id() */
 	uint64_t deadline;		/* nanoseconds; 0: the core sets its own */
+	uint64_t began;			/* when it was submitted; nanoseconds */
 	uint64_t index;			/* a read: the applied index it waits for */
 	struct pb_arena arena;
 	const ProtobufCMessage *message;	/* in arena: PutRequest, TxnRequest, ... */

@@ -199,6 +199,7 @@ int op_put(struct op_args *args, const Etcdserverpb__PutRequest *r, struct op_re
 	else
 		out->prev = prev;
 	args->changed = true;
+	args->state->figures.put_bytes += put.key.len + put.value.len;
 	out->op = REQUEST_PUT;
 	out->revision = args->revision + 1;
 	return err;
@@ -327,6 +328,8 @@ static int apply_lease_grant(struct state *state, struct request *request, uint6
 		request->error = lease_status(err);
 		return 0;
 	}
+	state->figures.leases_granted++;
+	histogram_add(&state->figures.lease_ttls, HISTOGRAM_TTL, (uint64_t)lease->ttl);
 	record.id = request->lease_id = lease->id;
 	record.ttl = request->lease_ttl = lease->ttl;
 	request->result.revision = mvcc_revision(state->store);
@@ -361,6 +364,7 @@ static int apply_lease_revoke(struct state *state, struct request *request)
 	if (!err)
 		err = mvcc_record_delete(state->store, BUCKET_LEASE, id_key(id, (uint64_t)r->id));
 	lessor_remove(&state->lessor, lease);
+	state->figures.leases_revoked++;
 	return err;
 }
 
@@ -460,10 +464,8 @@ static const struct status *forbidden(const struct state *state, const struct re
 	return NULL;
 }
 
-int state_apply(struct state *state, struct request *request, uint64_t now)
+static int apply_one(struct state *state, struct request *request, uint64_t now)
 {
-	if (state->n_alarms && (request->error = forbidden(state, request)))
-		return 0;
 	switch (request->op) {
 	case REQUEST_PUT:
 		return apply_put(state, request);
@@ -491,6 +493,18 @@ int state_apply(struct state *state, struct request *request, uint64_t now)
 	return 0;
 }
 
+int state_apply(struct state *state, struct request *request, uint64_t now)
+{
+	int err;
+
+	if (state->n_alarms && (request->error = forbidden(state, request)))
+		return 0;
+	err = apply_one(state, request, now);
+	if (!err && (!request->error || request->error == &status_no_space))
+		figures_count_result(&state->figures, &request->result);
+	return err;
+}
+
 /* --- reads ---------------------------------------------------------------- */
 
 /* A lease that has expired is being revoked: whether it is gone is known only when
@@ -505,6 +519,7 @@ static int read_lease_renew(struct state *state, struct request *request, uint64
 	if (lease->revoking || lease->expiry <= now)
 		return -EAGAIN;
 	lessor_renew(&state->lessor, lease, now);
+	state->figures.leases_renewed++;
 	request->lease_ttl = lease->ttl;
 	return 0;
 }
@@ -538,8 +553,7 @@ static int read_range(struct state *state, struct request *request)
 			&request->error);
 }
 
-/* No alarm forbids a read, as in etcd, where only what goes through the log asks. */
-int state_read(struct state *state, struct request *request, uint64_t now)
+static int read_one(struct state *state, struct request *request, uint64_t now)
 {
 	switch (request->op) {
 	case REQUEST_RANGE:
@@ -556,4 +570,14 @@ int state_read(struct state *state, struct request *request, uint64_t now)
 		BUG();
 	}
 	return 0;
+}
+
+/* No alarm forbids a read, as in etcd, where only what goes through the log asks. */
+int state_read(struct state *state, struct request *request, uint64_t now)
+{
+	int err = read_one(state, request, now);
+
+	if (!err && !request->error)
+		figures_count_result(&state->figures, &request->result);
+	return err;
 }

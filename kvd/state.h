@@ -13,6 +13,7 @@
 #define KVD_STATE_H
 
 #include "kvd/cluster.h"
+#include "kvd/figures.h"
 #include "kvd/lessor.h"
 #include "kvd/request.h"
 #include "lib/proto/rpc.pb-c.h"
@@ -38,6 +39,7 @@ struct state {
 	size_t n_alarms;
 	int64_t quota;			/* bytes; negative: none */
 	int64_t db_size, db_size_in_use;	/* as the store thread last reported */
+	struct figures figures;
 };
 
 /* Builds leases, members and alarms from the store's records. */

@@ -61,6 +61,7 @@ static int flush(struct wal *wal)
 	if (r < 0)
 		return r;
 	wal->offset += wal->buffer.len;
+	wal->written += wal->buffer.len;
 	last_segment(wal)->bytes = wal->offset;
 	wal->buffer.len = 0;
 	if (wal->buffer.size > BUFFER_KEEP_BYTES) {
@@ -290,6 +291,11 @@ int wal_release(struct wal *wal, uint64_t index)
 	if (!wal->error)
 		wal->error = release(wal, index);
 	return wal->error;
+}
+
+uint64_t wal_written(const struct wal *wal)
+{
+	return wal->written;
 }
 
 uint64_t wal_bytes(const struct wal *wal)

@@ -80,6 +80,8 @@ int wal_snapshot(struct wal *wal, const struct raft_snapshot_meta *meta);
 /* Removes the segments that hold only entries at and below @index, the oldest first;
  * syncs before. */
 int wal_release(struct wal *wal, uint64_t index);
+/* Bytes written since it was opened. */
+uint64_t wal_written(const struct wal *wal);
 /* What the segments hold, without the room that is only preallocated. */
 uint64_t wal_bytes(const struct wal *wal);
 /* Does not sync. */

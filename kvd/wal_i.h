@@ -93,6 +93,7 @@ struct wal {
 	size_t n_segments;
 	uint64_t offset;		/* in the last segment, where the next frame goes */
 	uint64_t last_index;		/* of the last entry, or of a snapshot beyond it */
+	uint64_t written;		/* bytes, since it was opened */
 
 	struct blob *metadata;
 	struct raft_hard_state hard_state;

@@ -183,8 +183,9 @@ $(tools):
 sim := $(O)/raft_script $(O)/raft_sim
 $(O)/raft_script: $(call obj,$(addprefix tests/sim/,raft_script.c script_conf.c \
 	script_group.c script_seen.c script_work.c)) $(O)/libraft.a
-$(O)/raft_sim: $(call obj,$(addprefix tests/sim/,raft_sim.c world.c net.c node.c chaos.c \
-	calm.c check.c links.c)) $(O)/libraft.a
+world := run.c world.c net.c disk.c chaos.c calm.c check.c
+$(O)/raft_sim: $(call obj,$(addprefix tests/sim/,raft_sim.c node.c client.c links.c $(world))) \
+	$(O)/libraft.a
 $(sim):
 	$(link)
 

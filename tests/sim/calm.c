@@ -161,7 +161,7 @@ static bool settle(struct sim *s)
 				 CALM_TICKS / SIM_ELECTION_TICKS);
 		}
 		if (leader && !s->oracle.probe)
-			chaos_propose(s, leader, s->probe_value);
+			client_propose(s, leader, s->probe_value);
 		sim_run_until(s, s->now + SIM_TICK);
 	}
 	s->calm_worst = MAX(s->calm_worst, committed - begin);
@@ -193,7 +193,7 @@ static void check_works(struct sim *s)
 		terms[id] = s->node[id].was.term;
 		if (s->needed[id] && s->node[id].was.leader == leader->id &&
 		    is_member(&leader->machine.conf, id))
-			reads[id] = chaos_read(s, &s->node[id]);
+			reads[id] = client_read(s, &s->node[id]);
 	}
 	sim_run_until(s, s->now + WATCH_TICKS * SIM_TICK);
 	if (leader->was.role != RAFT_LEADER || leader->was.term != term ||

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What strikes a group and what its clients and operators ask for, all drawn from the
- * seed.
+ * What strikes a group and what its operators ask for, all drawn from the seed.
  */
 #include "tests/sim/conf_wire.h"
 #include "tests/sim/sim.h"
 
-static struct sim_node *draw_up(struct sim *s)
+struct sim_node *chaos_draw_up(struct sim *s)
 {
 	struct sim_node *n = &s->node[1 + sim_draw(s, s->profile.pool)];
 
@@ -33,12 +32,12 @@ struct sim_node *chaos_leader(struct sim *s)
 
 static void strike_crash(struct sim *s)
 {
-	struct sim_node *n = sim_draw(s, 3) ? draw_up(s) : chaos_leader(s);
+	struct sim_node *n = sim_draw(s, 3) ? chaos_draw_up(s) : chaos_leader(s);
 
 	if (!n)
 		return;
-	node_crash(s, n);
-	node_restart_later(s, n);
+	disk_crash(s, n);
+	sim_restart_later(s, n->id);
 }
 
 static void strike_crash_all(struct sim *s)
@@ -47,14 +46,14 @@ static void strike_crash_all(struct sim *s)
 	for (uint64_t id = 1; id <= s->profile.pool; id++) {
 		if (!s->node[id].raft)
 			continue;
-		node_crash(s, &s->node[id]);
-		node_restart_later(s, &s->node[id]);
+		disk_crash(s, &s->node[id]);
+		sim_restart_later(s, id);
 	}
 }
 
 static void strike_pause(struct sim *s)
 {
-	struct sim_node *n = sim_draw(s, 2) ? draw_up(s) : chaos_leader(s);
+	struct sim_node *n = sim_draw(s, 2) ? chaos_draw_up(s) : chaos_leader(s);
 
 	if (!n)
 		return;
@@ -66,7 +65,7 @@ static void strike_pause(struct sim *s)
 /* Whoever keeps time sees much of it pass at once. */
 static void strike_leap(struct sim *s)
 {
-	struct sim_node *n = sim_draw(s, 2) ? draw_up(s) : chaos_leader(s);
+	struct sim_node *n = sim_draw(s, 2) ? chaos_draw_up(s) : chaos_leader(s);
 	uint64_t ticks = 1 + sim_draw(s, 3 * SIM_ELECTION_TICKS);
 
 	if (!n || n->paused_until > s->now)
@@ -80,7 +79,7 @@ static void strike_leap(struct sim *s)
 /* It was set back: nothing ticks until it has caught up, but messages come and go. */
 static void strike_stop(struct sim *s)
 {
-	struct sim_node *n = sim_draw(s, 2) ? draw_up(s) : chaos_leader(s);
+	struct sim_node *n = sim_draw(s, 2) ? chaos_draw_up(s) : chaos_leader(s);
 
 	if (!n)
 		return;
@@ -209,7 +208,7 @@ void chaos_change(struct sim *s, struct sim_node *n)
 
 static void strike_change(struct sim *s)
 {
-	struct sim_node *n = sim_draw(s, 4) ? chaos_leader(s) : draw_up(s);
+	struct sim_node *n = sim_draw(s, 4) ? chaos_leader(s) : chaos_draw_up(s);
 
 	if (n && n->paused_until <= s->now)
 		chaos_change(s, n);
@@ -225,19 +224,19 @@ static void strike_event(struct sim *s, struct sim_node *n, enum raft_event_type
 
 static void strike_transfer(struct sim *s)
 {
-	strike_event(s, sim_draw(s, 4) ? chaos_leader(s) : draw_up(s), RAFT_TRANSFER);
+	strike_event(s, sim_draw(s, 4) ? chaos_leader(s) : chaos_draw_up(s), RAFT_TRANSFER);
 }
 
 static void strike_campaign(struct sim *s)
 {
 	s->count[SIM_CAMPAIGN]++;
-	strike_event(s, draw_up(s), RAFT_CAMPAIGN);
+	strike_event(s, chaos_draw_up(s), RAFT_CAMPAIGN);
 }
 
 static void strike_forget(struct sim *s)
 {
 	s->count[SIM_FORGET_LEADER]++;
-	strike_event(s, draw_up(s), RAFT_FORGET_LEADER);
+	strike_event(s, chaos_draw_up(s), RAFT_FORGET_LEADER);
 }
 
 /* A transport may be wrong about what became of a message. */
@@ -247,12 +246,12 @@ static void strike_report(struct sim *s)
 		RAFT_UNREACHABLE, RAFT_SNAPSHOT_SENT, RAFT_SNAPSHOT_FAILED,
 	};
 
-	strike_event(s, draw_up(s), types[sim_draw(s, ARRAY_SIZE(types))]);
+	strike_event(s, chaos_draw_up(s), types[sim_draw(s, ARRAY_SIZE(types))]);
 }
 
 static void strike_compact(struct sim *s)
 {
-	struct sim_node *n = draw_up(s);
+	struct sim_node *n = chaos_draw_up(s);
 
 	if (n && n->disk.machine.applied > n->disk.base)
 		node_compact(s, n, sim_draw(s, 2) ? n->disk.machine.applied :
@@ -289,56 +288,6 @@ void chaos_strike(struct sim *s)
 	}
 	sim_at(s, 1 + sim_draw(s, s->profile.chaos_every),
 	       &(struct sim_event){ .kind = SIM_EV_CHAOS });
-}
-
-/* --- clients --------------------------------------------------------------------------- */
-
-bool chaos_propose(struct sim *s, struct sim_node *n, uint64_t value)
-{
-	struct blob *b = blob_new(sizeof(value) + sim_draw(s, 40));
-
-	BUG_ON(!b);
-	memset(b->data, 'x', b->len);
-	memcpy(b->data, &value, sizeof(value));
-	return !node_propose(s, n, RAFT_ENTRY_NORMAL, b);
-}
-
-/* The id of the read. */
-uint64_t chaos_read(struct sim *s, struct sim_node *n)
-{
-	struct raft_event ev = { .type = RAFT_READ, .id = check_read_asked(s, n) };
-
-	node_step(s, n, &ev);
-	return ev.id;
-}
-
-/* One that takes itself for the leader, rightly or not. */
-static struct sim_node *draw_leader(struct sim *s)
-{
-	struct sim_node *n = NULL;
-
-	for (uint64_t i = 0; i < 4 && !(n && n->was.role == RAFT_LEADER); i++)
-		n = draw_up(s);
-	return n;
-}
-
-void chaos_client(struct sim *s)
-{
-	struct sim_node *n = sim_draw(s, 2) ? chaos_leader(s) : draw_leader(s);
-
-	/* What has piled up by then is enough to work off. */
-	if (s->calm)
-		return;
-	if (n && n->paused_until <= s->now) {
-		uint64_t burst = sim_draw(s, 3) ? 1 : 1 + sim_draw(s, 6);
-
-		for (; burst && sim_draw(s, 3); burst--)
-			chaos_propose(s, n, s->next_value++);
-		if (burst)
-			chaos_read(s, n);
-	}
-	sim_at(s, 1 + sim_draw(s, s->profile.client_every),
-	       &(struct sim_event){ .kind = SIM_EV_CLIENT });
 }
 
 /* --- a seed's own mixture -------------------------------------------------------------- */

@@ -68,7 +68,7 @@ static bool quorum_has_stored(struct sim *s, const uint64_t *ids, size_t count, 
 	size_t have = 0;
 
 	for (size_t i = 0; i < count; i++)
-		have += node_has_stored(&s->node[ids[i]], index, term);
+		have += disk_has(&s->node[ids[i]], index, term);
 	return !count || have > count / 2;
 }
 
@@ -221,7 +221,7 @@ void check_update(struct sim *s, struct sim_node *n)
 		const struct raft_entry *e = &up->committed[i];
 
 		if (e->index > n->disk.base + n->disk.n_entries ||
-		    !node_has_stored(n, e->index, e->term))
+		    !disk_has(n, e->index, e->term))
 			sim_fail(s, "%d is to apply %llu/%llu, which its disk does not have",
 				 (int)n->id, LL(e->term), LL(e->index));
 	}

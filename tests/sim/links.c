@@ -79,7 +79,7 @@ static bool is_stable(struct sim *s)
 	for (uint64_t i = 0; i < WATCH / SIM_TICK; i++) {
 		if (!leader || leader->was.role != RAFT_LEADER || highest_term(s) != term)
 			return false;
-		proposed += chaos_propose(s, leader, s->next_value++);
+		proposed += client_propose(s, leader, s->next_value++);
 		sim_run_until(s, s->now + SIM_TICK);
 	}
 	return proposed == WATCH / SIM_TICK && s->oracle.commit >= before + proposed - 1;

@@ -1,17 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A member: libraft, a disk whose writes take time and may be lost, and a state machine
- * that is stored behind the log, as kvd's is. It gathers several events into an update
+ * A member: libraft, its log (disk.c), and a state machine that is stored behind the log,
+ * as kvd's is. It gathers several events into an update
  * now and then, and carries out an update as raft.h says.
  */
 #include "tests/sim/conf_wire.h"
 #include "tests/sim/sim.h"
-
-static void machine_copy(const struct sim_machine *from, struct sim_machine *to)
-{
-	to->applied = from->applied;
-	conf_copy_to(&from->conf, &to->conf);
-}
 
 /* As a new member: the first configuration is known to all who may ever join. */
 void node_init(struct sim *s, struct sim_node *n, uint64_t id)
@@ -27,31 +21,10 @@ void node_init(struct sim *s, struct sim_node *n, uint64_t id)
 	conf_copy_to(&conf, &n->disk.machine.conf);
 }
 
-static void write_free(struct sim_write *w)
-{
-	raft_entries_free(w->entries, w->entries ? w->n_entries : 0);
-	if (w->snapshot)
-		raft_conf_state_release(&w->snapshot->conf);
-	free(w->snapshot);
-	raft_messages_free(w->after_store, w->n_after_store);
-	free(w);
-}
-
-static struct sim_write *take_write(struct sim_node *n)
-{
-	struct sim_write *w = n->writes;
-
-	n->writes = w->next;
-	if (!n->writes)
-		n->writes_end = &n->writes;
-	return w;
-}
-
 /* What is in memory only. */
 static void forget(struct sim_node *n)
 {
-	while (n->writes)
-		write_free(take_write(n));
+	disk_forget(n);
 	raft_entries_free(n->committed, n->n_committed);
 	n->committed = NULL;
 	n->n_committed = 0;
@@ -67,19 +40,18 @@ static void forget(struct sim_node *n)
 void node_release(struct sim_node *n)
 {
 	forget(n);
-	raft_entries_free(n->disk.entries, n->disk.n_entries);
-	raft_conf_state_release(&n->disk.machine.conf);
-	memset(&n->disk, 0, sizeof(n->disk));
+	disk_release(n);
+}
+
+void node_crashed(struct sim *s, struct sim_node *n)
+{
+	s->count[SIM_LOST_APPLY] += n->machine.applied > n->disk.machine.applied;
+	forget(n);
 }
 
 static void come(struct sim *s, struct sim_node *n, enum sim_kind kind, uint64_t delay)
 {
 	sim_at(s, delay, &(struct sim_event){ .kind = kind, .node = n->id });
-}
-
-void node_restart_later(struct sim *s, struct sim_node *n)
-{
-	come(s, n, SIM_EV_RESTART, sim_draw(s, 40 * SIM_TICK));
 }
 
 void node_start(struct sim *s, struct sim_node *n)
@@ -100,7 +72,7 @@ void node_start(struct sim *s, struct sim_node *n)
 	raft_update_init(&n->up);
 	if (raft_new(&c, &n->raft, &why))
 		sim_fail(s, "%d cannot start: %s", (int)n->id, why);
-	machine_copy(&n->disk.machine, &n->machine);
+	sim_machine_copy(&n->disk.machine, &n->machine);
 	n->paused_until = n->stopped_until = 0;
 	sim_trace(s, "%d starts with log %d-%d, applied %d, term %d, vote %d, commit %d",
 		  (int)n->id, (int)c.snapshot.index + 1, (int)(c.snapshot.index + c.n_entries),
@@ -108,155 +80,6 @@ void node_start(struct sim *s, struct sim_node *n)
 		  (int)c.hard_state.commit);
 	check_started(s, n);
 	come(s, n, SIM_EV_TICK, sim_draw(s, n->tick));
-}
-
-/* --- disk ------------------------------------------------------------------------ */
-
-bool node_has_stored(const struct sim_node *n, uint64_t index, uint64_t term)
-{
-	const struct sim_disk *d = &n->disk;
-
-	if (index <= d->base)
-		return true;
-	return index - d->base <= d->n_entries && d->entries[index - d->base - 1].term == term;
-}
-
-static void disk_append(struct sim *s, struct sim_node *n, const struct raft_entry *e, size_t count)
-{
-	struct sim_disk *d = &n->disk;
-	size_t keep;
-
-	if (!count)
-		return;
-	if (e[0].index <= d->base || e[0].index > d->base + d->n_entries + 1)
-		sim_fail(s, "%d appends %d to a log of %d-%d", (int)n->id, (int)e[0].index,
-			 (int)d->base + 1, (int)(d->base + d->n_entries));
-	keep = e[0].index - d->base - 1;
-	while (d->n_entries > keep)
-		blob_put(d->entries[--d->n_entries].payload);
-	check_entries(s, n->id, e, count, keep ? d->entries[keep - 1].term : d->base_term);
-	d->entries = sim_alloc(d->entries, keep + count, sizeof(*d->entries));
-	memcpy(d->entries + keep, e, count * sizeof(*e));
-	d->n_entries = keep + count;
-	for (size_t i = 0; i < count; i++)
-		if (e[i].payload)
-			blob_get(e[i].payload);
-}
-
-static void disk_snapshot(struct sim_disk *d, const struct raft_snapshot_meta *meta)
-{
-	struct sim_machine m = { meta->index, meta->conf };
-
-	raft_entries_free(d->entries, d->n_entries);
-	d->entries = NULL;
-	d->n_entries = 0;
-	d->base = meta->index;
-	d->base_term = meta->term;
-	machine_copy(&m, &d->machine);
-}
-
-static void disk_write(struct sim *s, struct sim_node *n, const struct sim_write *w)
-{
-	if (w->snapshot)
-		disk_snapshot(&n->disk, w->snapshot);
-	disk_append(s, n, w->entries, w->n_entries);
-	if (w->hard_state_changed)
-		n->disk.hard_state = w->hard_state;
-	if (w->sync)
-		n->disk.synced = n->disk.hard_state;
-}
-
-/* Of a write that was cut short: the snapshot, some entries, never the hard state. */
-static void disk_tear(struct sim *s, struct sim_node *n, const struct sim_write *w)
-{
-	size_t count = sim_draw(s, 3) ? w->n_entries : sim_draw(s, w->n_entries + 1);
-
-	if (w->snapshot)
-		disk_snapshot(&n->disk, w->snapshot);
-	disk_append(s, n, w->entries, count);
-	if (count || w->snapshot)
-		s->count[SIM_TORN_WRITE]++;
-	sim_trace(s, "%d: torn write, %d of %d entries", (int)n->id, (int)count,
-		  (int)w->n_entries);
-}
-
-static void disk_next(struct sim *s, struct sim_node *n)
-{
-	uint64_t delay = n->writes->sync ? 1 + sim_draw(s, s->profile.disk_delay) : 0;
-
-	if (n->writes->sync && s->profile.disk_delay > 2 * SIM_TICK)
-		s->count[SIM_SLOW_DISK]++;
-	if (n->writes->sync && !s->calm && sim_chance(s, s->profile.late / 20)) {
-		s->count[SIM_STALL]++;
-		delay += sim_draw(s, 3 * SIM_ELECTION_TICKS * SIM_TICK);
-	}
-	come(s, n, SIM_EV_DISK, delay);
-}
-
-static void disk_done(struct sim *s, struct sim_node *n)
-{
-	struct raft_event ev = { .type = RAFT_STORED };
-	struct sim_write *w = take_write(n);
-
-	disk_write(s, n, w);
-	if (w->snapshot) {
-		n->snapshots_under_way--;
-		ev.index = w->snapshot->index;
-		ev.term = w->snapshot->term;
-	}
-	if (w->n_entries) {
-		ev.index = w->entries[w->n_entries - 1].index;
-		ev.term = w->entries[w->n_entries - 1].term;
-	}
-	net_send(s, w->after_store, w->n_after_store);
-	w->n_after_store = 0;
-	write_free(w);
-	if (ev.index)
-		node_step(s, n, &ev);
-	if (n->writes)
-		disk_next(s, n);
-}
-
-/* The process is gone, with what its disk has not made durable: all but @done writes. */
-static void end(struct sim *s, struct sim_node *n, uint64_t done)
-{
-	for (; n->writes && done; done--) {
-		struct sim_write *w = take_write(n);
-
-		w->sync = true;
-		disk_write(s, n, w);
-		write_free(w);
-	}
-	if (n->writes) {
-		s->count[SIM_LOST_WRITE]++;
-		if (sim_draw(s, 2))
-			disk_tear(s, n, n->writes);
-	}
-	if (n->disk.synced.commit != n->disk.hard_state.commit && sim_draw(s, 2)) {
-		s->count[SIM_LOST_COMMIT]++;
-		n->disk.hard_state = n->disk.synced;
-	}
-	n->disk.synced = n->disk.hard_state;
-	s->count[SIM_LOST_APPLY] += n->machine.applied > n->disk.machine.applied;
-	forget(n);
-}
-
-void node_crash(struct sim *s, struct sim_node *n)
-{
-	if (!n->raft)
-		return;
-	sim_trace(s, "%d crashes", (int)n->id);
-	s->count[SIM_CRASH]++;
-	end(s, n, sim_draw(s, 3));
-}
-
-/* As kvd does: the first error of a disk ends the process. What was written stays. */
-static void disk_fails(struct sim *s, struct sim_node *n)
-{
-	sim_trace(s, "%d: the disk fails", (int)n->id);
-	s->count[SIM_DISK_ERROR]++;
-	end(s, n, sim_draw(s, 2));
-	node_restart_later(s, n);
 }
 
 /* --- what an update asks for -------------------------------------------------------- */
@@ -298,10 +121,26 @@ static void add_write(struct sim *s, struct sim_node *n)
 	up->snapshot = NULL;
 	up->after_store = NULL;
 	up->n_entries = up->n_after_store = 0;
-	*n->writes_end = w;
-	n->writes_end = &w->next;
-	if (n->writes == w)
-		disk_next(s, n);
+	disk_add(s, n, w);
+}
+
+void node_written(struct sim *s, struct sim_node *n, struct sim_write *w)
+{
+	struct raft_event ev = { .type = RAFT_STORED };
+
+	if (w->snapshot) {
+		n->snapshots_under_way--;
+		ev.index = w->snapshot->index;
+		ev.term = w->snapshot->term;
+	}
+	if (w->n_entries) {
+		ev.index = w->entries[w->n_entries - 1].index;
+		ev.term = w->entries[w->n_entries - 1].term;
+	}
+	net_send(s, w->after_store, w->n_after_store);
+	w->n_after_store = 0;
+	if (ev.index)
+		node_step(s, n, &ev);
 }
 
 static void install_snapshot(struct sim *s, struct sim_node *n)
@@ -312,7 +151,7 @@ static void install_snapshot(struct sim *s, struct sim_node *n)
 	raft_entries_free(n->committed, n->n_committed);
 	n->committed = NULL;
 	n->n_committed = 0;
-	machine_copy(&m, &n->machine);
+	sim_machine_copy(&m, &n->machine);
 	s->count[SIM_INSTALLED]++;
 	sim_trace(s, "%d installs snapshot %d", (int)n->id, (int)m.applied);
 }
@@ -467,25 +306,17 @@ static void store_machine(struct sim_node *n)
 {
 	n->store_comes = false;
 	if (!n->snapshots_under_way && !n->up.snapshot)
-		machine_copy(&n->machine, &n->disk.machine);
+		sim_machine_copy(&n->machine, &n->disk.machine);
 }
 
 /* What the disk's state machine holds need not be in the log. */
 void node_compact(struct sim *s, struct sim_node *n, uint64_t index)
 {
 	struct raft_event ev = { .type = RAFT_COMPACT, .index = index };
-	struct sim_disk *d = &n->disk;
-	size_t count;
 
-	if (!n->raft || index <= d->base || index > d->machine.applied)
+	if (!n->raft || index <= n->disk.base || index > n->disk.machine.applied)
 		return;
-	count = index - d->base;
-	d->base_term = d->entries[count - 1].term;
-	d->base = index;
-	for (size_t i = 0; i < count; i++)
-		blob_put(d->entries[i].payload);
-	d->n_entries -= count;
-	memmove(d->entries, d->entries + count, d->n_entries * sizeof(*d->entries));
+	disk_cut(n, index);
 	sim_trace(s, "%d compacts to %d", (int)n->id, (int)index);
 	s->count[SIM_COMPACT]++;
 	node_step(s, n, &ev);
@@ -521,10 +352,7 @@ void node_event(struct sim *s, struct sim_node *n, const struct sim_event *ev)
 		node_flush(s, n);
 		return;
 	case SIM_EV_DISK:
-		if (!s->calm && sim_chance(s, s->profile.disk_error))
-			disk_fails(s, n);
-		else
-			disk_done(s, n);
+		disk_event(s, n);
 		return;
 	case SIM_EV_APPLY:
 		apply_some(s, n);

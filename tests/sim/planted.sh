@@ -21,7 +21,7 @@ build() {
 	for o in "$O"/obj/libraft/*.o; do
 		[[ $o == "$O/obj/${file%.c}.o" ]] || objects+=("$o")
 	done
-	for o in raft_sim world net node chaos calm check links; do
+	for o in raft_sim run world net disk node client chaos calm check links; do
 		objects+=("$O/obj/tests/sim/$o.o")
 	done
 	"${flags[@]}" -o "$O/planted/$1" "${objects[@]}" "$TMP/$1.o"

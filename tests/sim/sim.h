@@ -6,14 +6,17 @@
  *
  *	world.c		time: the events to come, in their order; draws; the trace
  *	net.c		messages under way, and what happens to them
- *	node.c		a member: libraft, its disk, its state machine
- *	chaos.c		which faults strike when, and what clients and operators ask for
+ *	disk.c		a member's log
+ *	node.c		a member: libraft and a state machine
+ *	client.c	what clients ask for
+ *	chaos.c		which faults strike when, and what operators ask for
  *	calm.c		the faults stop: what must get done then
  *	check.c		what Raft promises, checked after every step
  *
- * A member is events in (node_tick(), node_receive(), node_propose() ...) and updates
- * out (node_flush()): whatever else has a raft inside takes the place of node.c by
- * offering the same functions.
+ *	run.c		the program: which seeds; what a failure shows
+ *
+ * Whatever else has a raft inside takes the place of node.c and client.c by offering
+ * the same functions: kvd's whole core does (kvd_sim.h).
  *
  * Time is counted in hundredths of a tick. Ids are 1 .. SIM_NODES - 1.
  */
@@ -73,6 +76,7 @@ struct sim_write {
 	struct raft_snapshot_meta *snapshot;
 	struct raft_message *after_store;
 	size_t n_after_store;
+	void *owner;				/* the member's */
 	struct sim_write *next;
 };
 
@@ -172,16 +176,31 @@ struct sim {
 	bool tracing;
 };
 
-/* raft_sim.c */
+/* run.c */
 /* Ends the process, with the seed and how to repeat it. */
 void __printf(2, 3) __attribute__((noreturn)) sim_fail(struct sim *s, const char *format, ...);
 void __printf(2, 3) sim_trace(struct sim *s, const char *format, ...);
+
+/* What is simulated: each program has one. */
+struct sim_program {
+	const char *name;
+	uint64_t most_nodes;
+	unsigned int part;			/* which classes of events there are: its bit */
+	void (*profile)(struct sim *s);		/* after chaos_profile(); may be NULL */
+	void (*end)(struct sim *s);		/* of a seed; may be NULL */
+	size_t (*links)(struct sim *s);		/* --links; NULL: there is no such thing */
+};
+#define SIM_RAFT 1u
+#define SIM_KVD 2u
+extern const struct sim_program sim_program;
 
 /* world.c */
 void *sim_alloc(void *old, size_t n, size_t size);
 void conf_copy_to(const struct raft_conf_state *from, struct raft_conf_state *to);
 uint64_t sim_draw(struct sim *s, uint64_t n);
 bool sim_chance(struct sim *s, uint32_t per_thousand);
+/* A member that has crashed comes back some time. */
+void sim_restart_later(struct sim *s, uint64_t id);
 void sim_at(struct sim *s, uint64_t delay, const struct sim_event *event);
 bool sim_next(struct sim *s);
 void sim_mix(struct sim *s, uint64_t v);
@@ -195,29 +214,47 @@ void net_send(struct sim *s, struct raft_message *messages, size_t n);
 void net_arrive(struct sim *s, struct raft_message *m);
 void message_free(struct raft_message *m);
 
-/* node.c */
+/* disk.c */
+void sim_machine_copy(const struct sim_machine *from, struct sim_machine *to);
+/* Whether it holds that entry for good. */
+bool disk_has(const struct sim_node *n, uint64_t index, uint64_t term);
+/* Takes @w. */
+void disk_add(struct sim *s, struct sim_node *n, struct sim_write *w);
+void disk_event(struct sim *s, struct sim_node *n);
+void disk_crash(struct sim *s, struct sim_node *n);
+void disk_fail(struct sim *s, struct sim_node *n);
+void disk_cut(struct sim_node *n, uint64_t index);
+void disk_forget(struct sim_node *n);
+void disk_release(struct sim_node *n);
+
+/* node.c, or what takes its place */
 void node_init(struct sim *s, struct sim_node *n, uint64_t id);
 void node_release(struct sim_node *n);
 void node_start(struct sim *s, struct sim_node *n);
-void node_crash(struct sim *s, struct sim_node *n);
-void node_restart_later(struct sim *s, struct sim_node *n);
 void node_event(struct sim *s, struct sim_node *n, const struct sim_event *ev);
 int node_step(struct sim *s, struct sim_node *n, const struct raft_event *ev);
 int node_propose(struct sim *s, struct sim_node *n, enum raft_entry_type type, struct blob *b);
 void node_compact(struct sim *s, struct sim_node *n, uint64_t index);
-/* Whether its disk holds that entry for good. */
-bool node_has_stored(const struct sim_node *n, uint64_t index, uint64_t term);
+/* A write is durable. */
+void node_written(struct sim *s, struct sim_node *n, struct sim_write *w);
+/* What it had in memory is gone. */
+void node_crashed(struct sim *s, struct sim_node *n);
+
+/* client.c, or what takes its place */
+void client_turn(struct sim *s);
+/* Whether the proposal was taken up. Its application sets s->oracle.probe. */
+bool client_propose(struct sim *s, struct sim_node *n, uint64_t value);
+/* The id of the read, of s->oracle.reads. */
+uint64_t client_read(struct sim *s, struct sim_node *n);
 
 /* chaos.c */
 void chaos_profile(struct sim *s, uint64_t nodes);
 void chaos_begin(struct sim *s);
-void chaos_client(struct sim *s);
 void chaos_strike(struct sim *s);
 struct sim_node *chaos_leader(struct sim *s);
-bool chaos_propose(struct sim *s, struct sim_node *n, uint64_t value);
+struct sim_node *chaos_draw_up(struct sim *s);
 /* Asks @n for some change of the configuration. */
 void chaos_change(struct sim *s, struct sim_node *n);
-uint64_t chaos_read(struct sim *s, struct sim_node *n);
 
 /* calm.c */
 void calm_run(struct sim *s);

@@ -106,6 +106,13 @@ void sim_at(struct sim *s, uint64_t delay, const struct sim_event *event)
 	push(s, &ev);
 }
 
+void sim_restart_later(struct sim *s, uint64_t id)
+{
+	struct sim_event ev = { .kind = SIM_EV_RESTART, .node = id };
+
+	sim_at(s, sim_draw(s, 40 * SIM_TICK), &ev);
+}
+
 static void to_node(struct sim *s, struct sim_event *ev)
 {
 	struct sim_node *n = &s->node[ev->node];
@@ -140,7 +147,7 @@ bool sim_next(struct sim *s)
 	s->steps++;
 	sim_mix(s, s->now);
 	if (ev.kind == SIM_EV_CLIENT)
-		chaos_client(s);
+		client_turn(s);
 	else if (ev.kind == SIM_EV_CHAOS)
 		chaos_strike(s);
 	else

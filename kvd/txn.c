@@ -178,7 +178,8 @@ static int evaluate(struct txn_run *run, const Etcdserverpb__TxnRequest *txn)
 /* --- 2: checks ------------------------------------------------------------ */
 
 /* Brings what the range will read into memory. What earlier operations of the same
- * transaction delete may make room under the limit, so it is left out. */
+ * transaction delete may make room under the limit, so it is left out. What the range
+ * reads of the past they may replace, so it is held. */
 static int warm_range(struct txn_run *run, const struct mvcc_read *as_given)
 {
 	struct mvcc_read read = *as_given;
@@ -189,7 +190,9 @@ static int warm_range(struct txn_run *run, const struct mvcc_read *as_given)
 		return 0;
 	read.limit = 0;
 	mvcc_result_init(&kvs);
+	run->args.fetch->keep = read.revision > 0;
 	err = mvcc_range(run->args.state->store, &read, run->args.fetch, &kvs);
+	run->args.fetch->keep = false;
 	mvcc_result_release(&kvs);
 	return err == MVCC_COLD || err < 0 ? err : 0;
 }

@@ -53,6 +53,18 @@ static struct mvcc_fetched *find(struct mvcc_fetch *fetch, size_t known, struct 
 	return NULL;
 }
 
+int fetch_keep(struct mvcc_fetch *fetch, size_t known, struct mvcc_rev rev, struct blob *blob)
+{
+	int r;
+
+	if (find(fetch, known, rev))
+		return 0;
+	r = vec_grow(&fetch->items, &fetch->cap, fetch->n);
+	if (!r)
+		fetch->items[fetch->n++] = (struct mvcc_fetched){ rev, blob_get(blob), true };
+	return r;
+}
+
 int fetch_find(struct mvcc_fetch *fetch, size_t known, struct mvcc_rev rev, struct blob **out)
 {
 	struct mvcc_fetched *item = find(fetch, known, rev);

@@ -75,11 +75,13 @@ struct mvcc_fetched {
  * The values that one read wants and does not find in memory. The read adds to it
  * and gives MVCC_COLD; mvcc_backend_fetch() fills it; the read, called again with
  * the same fetch, uses it. Belongs to the caller; holds references. A fetch is for
- * one read: release it before the next one.
+ * one read: release it before the next one. A transaction that reads the past says
+ * keep, and reads once before it writes: what it replaces may leave memory.
  */
 struct mvcc_fetch {
 	struct mvcc_fetched *items;
 	size_t n, cap;
+	bool keep;		/* hold what a read finds in memory, too */
 };
 
 void mvcc_fetch_init(struct mvcc_fetch *fetch);

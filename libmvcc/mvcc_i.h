@@ -210,6 +210,8 @@ int fetch_sort(struct mvcc_fetch *fetch);
 /* 0 and *@out, a borrowed blob or NULL where the record is gone; or MVCC_COLD, and
  * the revision is wanted from now on. @known is fetch->n after fetch_sort(). */
 int fetch_find(struct mvcc_fetch *fetch, size_t known, struct mvcc_rev rev, struct blob **out);
+/* Holds a value that was found elsewhere, so that fetch_find() has it. */
+int fetch_keep(struct mvcc_fetch *fetch, size_t known, struct mvcc_rev rev, struct blob *blob);
 
 /* --- sort.c --------------------------------------------------------------- */
 

@@ -50,26 +50,32 @@ int result_add(struct mvcc_result *result, struct blob *kv)
 
 /* --- values --------------------------------------------------------------- */
 
+static struct blob *value_in_memory(struct mvcc *store, const struct value_want *want, bool newest)
+{
+	struct key *key = want->key;
+	struct blob *b;
+
+	if (newest && key->value) {
+		if (!key->hot)
+			key->hot = 1;
+		store->cache.hits++;
+		return key->value;
+	}
+	b = batch_find(store, want->main, want->sub);
+	return b ? b : ring_find(&store->ring, want->main, want->sub);
+}
+
 int value_find(struct mvcc *store, const struct value_want *want, struct blob **out)
 {
+	struct mvcc_rev rev = { want->main, want->sub & ~SUB_TOMBSTONE };
 	struct key *key = want->key;
 	bool newest = key && key->mod == want->main && key->sub == want->sub;
 	int r;
 
-	if (newest && key->value) {
-		*out = key->value;
-		if (!key->hot)
-			key->hot = 1;
-		store->cache.hits++;
-		return 0;
-	}
-	*out = batch_find(store, want->main, want->sub);
-	if (!*out)
-		*out = ring_find(&store->ring, want->main, want->sub);
+	*out = value_in_memory(store, want, newest);
 	if (*out)
-		return 0;
-	r = fetch_find(want->fetch, want->known,
-		       (struct mvcc_rev){ want->main, want->sub & ~SUB_TOMBSTONE }, out);
+		return want->fetch->keep ? fetch_keep(want->fetch, want->known, rev, *out) : 0;
+	r = fetch_find(want->fetch, want->known, rev, out);
 	if (r == MVCC_COLD)
 		store->cache.misses++;
 	if (r || !*out)

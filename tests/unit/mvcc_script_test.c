@@ -9,7 +9,7 @@
  *	KVD_REWRITE=1	writes what was printed into the script, as expected
  *
  * The commands are in the table at the end of this file. A word has \0 for a zero
- * byte; options are name=value or names alone.
+ * byte and \xff for any other; options are name=value or names alone.
  */
 #include "tests/unit/mvcc_util.h"
 
@@ -25,6 +25,7 @@ struct script {
 	struct rig rig;
 	enum temper temper;
 	bool in_txn;
+	struct mvcc_fetch held;		/* by the transaction */
 	struct mvcc_watcher *watchers[WATCHERS_MAX];
 	char out[OUT_MAX];
 	size_t len;
@@ -48,21 +49,29 @@ static void say(struct script *s, const char *format, ...)
 
 static void say_slice(struct script *s, struct slice bytes)
 {
-	for (size_t i = 0; i < bytes.len; i++)
-		say(s, bytes.data[i] ? "%c" : "\\0", bytes.data[i]);
+	for (size_t i = 0; i < bytes.len; i++) {
+		uint8_t c = bytes.data[i];
+
+		say(s, !c ? "\\0" : c > ' ' && c < 0x7f ? "%c" : "\\x%02x", c);
+	}
 }
 
 /* --- words ---------------------------------------------------------------- */
 
-/* Turns \0 into a zero byte; the slice points to memory that lives for the command. */
+/* Turns \0 and \xff into bytes; the slice points to memory that lives for the command. */
 static struct slice unescape(char *word)
 {
+	char hex[3] = "";
 	size_t n = 0;
 
 	for (const char *p = word; *p; p++) {
 		if (p[0] == '\\' && p[1] == '0') {
 			word[n++] = '\0';
 			p++;
+		} else if (p[0] == '\\' && p[1] == 'x' && p[2] && p[3]) {
+			memcpy(hex, p + 2, 2);
+			word[n++] = (char)strtoul(hex, NULL, 16);
+			p += 3;
 		} else {
 			word[n++] = *p;
 		}
@@ -73,7 +82,7 @@ static struct slice unescape(char *word)
 static bool is_option(const char *word)
 {
 	static const char *const flags[] = {
-		"keys_only", "count_only", "no_put", "no_delete", "prev_kv",
+		"keys_only", "count_only", "hold", "no_put", "no_delete", "prev_kv",
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(flags); i++)
@@ -163,6 +172,7 @@ static void cmd_end(struct script *s, const struct words *w)
 {
 	say(s, "revision %" PRId64 "\n", mvcc_end(s->rig.store));
 	s->in_txn = false;
+	mvcc_fetch_release(&s->held);
 }
 
 static void cmd_put(struct script *s, const struct words *w)
@@ -206,6 +216,33 @@ static void cmd_delete(struct script *s, const struct words *w)
 	mvcc_result_release(&result);
 }
 
+/* What a transaction reads of the past it holds first, and writes after; then nothing
+ * may be missing from memory. */
+static int hold(struct script *s, const struct mvcc_read *read, struct mvcc_result *out)
+{
+	int r;
+
+	s->held.keep = true;
+	while ((r = mvcc_range(s->rig.store, read, &s->held, out)) == MVCC_COLD)
+		assert_int_equal(mvcc_backend_fetch(s->rig.backend, &s->held), 0);
+	s->held.keep = false;
+	return r;
+}
+
+static int read_range(struct script *s, const struct words *w, const struct mvcc_read *read,
+		      struct mvcc_result *out)
+{
+	int r;
+
+	if (flag(w, "hold"))
+		return hold(s, read, out);
+	if (!s->held.n)
+		return rig_range(&s->rig, read, out);
+	r = mvcc_range(s->rig.store, read, &s->held, out);
+	assert_int_not_equal(r, MVCC_COLD);
+	return r;
+}
+
 static void cmd_get(struct script *s, const struct words *w)
 {
 	static const char *const orders[] = { "none", "ascend", "descend" };
@@ -227,7 +264,7 @@ static void cmd_get(struct script *s, const struct words *w)
 	int r;
 
 	mvcc_result_init(&result);
-	r = rig_range(&s->rig, &read, &result);
+	r = read_range(s, w, &read, &result);
 	if (r) {
 		say_outcome(s, r);
 		return;
@@ -441,7 +478,7 @@ static const struct command {
 	{ "end", cmd_end, 1 },
 	{ "put", cmd_put, 2 },			/* key [value] [lease=] */
 	{ "delete", cmd_delete, 2 },		/* key [end] */
-	{ "get", cmd_get, 2 },			/* key [end] [options] */
+	{ "get", cmd_get, 2 },			/* key [end] [options]; hold: see read_range() */
 	{ "find", cmd_find, 2 },		/* key */
 	{ "compact", cmd_compact, 2 },		/* revision */
 	{ "compact-begin", cmd_compact_begin, 2 },
@@ -611,6 +648,7 @@ static void run(const char *name)
 #define SCRIPT(name) static void name(void **state) { run(#name); }
 
 SCRIPT(revisions)
+SCRIPT(transactions)
 SCRIPT(ranges)
 SCRIPT(sorting)
 SCRIPT(history)
@@ -623,6 +661,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(revisions),
+		cmocka_unit_test(transactions),
 		cmocka_unit_test(ranges),
 		cmocka_unit_test(sorting),
 		cmocka_unit_test(history),

@@ -6,6 +6,8 @@
  */
 #include "libmvcc/mvcc_i.h"
 
+#define KEEP_MAX 32768			/* elements of an array that an empty batch keeps */
+
 int batch_put(struct mvcc *store, int64_t main, uint32_t sub, struct blob *kv)
 {
 	struct mvcc_batch *b = store->pending;
@@ -59,16 +61,40 @@ struct blob *batch_find(const struct mvcc *store, int64_t main, uint32_t sub)
 	return b ? b : find_in(store->out, main, sub);
 }
 
-void batch_free(struct mvcc_batch *b)
+static void batch_release(struct mvcc_batch *b)
 {
-	if (!b)
-		return;
-	for (size_t i = 0; i < b->n_puts; i++)
+	for (size_t i = 0; i < b->n_puts; i++) {
+		if (i + AHEAD < b->n_puts)
+			__builtin_prefetch(b->puts[i + AHEAD].kv, 1);
 		blob_put(b->puts[i].kv);
+	}
 	for (size_t i = 0; i < b->n_records; i++) {
 		blob_put(b->records[i].key);
 		blob_put(b->records[i].value);
 	}
+	b->n_puts = 0;
+	b->n_drops = 0;
+	b->n_records = 0;
+	b->bytes = 0;
+}
+
+/* Its arrays are what the next one needs, unless it was uncommonly large. */
+static void batch_reuse(struct mvcc_batch *b)
+{
+	batch_release(b);
+	if (b->cap_puts > KEEP_MAX || b->cap_drops > KEEP_MAX || b->cap_records > KEEP_MAX) {
+		free(b->puts);
+		free(b->drops);
+		free(b->records);
+		*b = (struct mvcc_batch){ 0 };
+	}
+}
+
+void batch_free(struct mvcc_batch *b)
+{
+	if (!b)
+		return;
+	batch_release(b);
 	free(b->puts);
 	free(b->drops);
 	free(b->records);
@@ -84,16 +110,13 @@ size_t mvcc_batch_pending(const struct mvcc *store)
 
 struct mvcc_batch *mvcc_batch_take(struct mvcc *store)
 {
-	struct mvcc_batch *fresh;
-
-	BUG_ON(store->out || store->txn.open);
+	BUG_ON(store->out || !store->spare || store->txn.open);
 	if (!mvcc_batch_pending(store))
 		return NULL;
-	fresh = calloc(1, sizeof(*fresh));
-	BUG_ON(!fresh);
-	fresh->id = store->pending->id + 1;
+	store->spare->id = store->pending->id + 1;
 	store->out = store->pending;
-	store->pending = fresh;
+	store->pending = store->spare;
+	store->spare = NULL;
 	return store->out;
 }
 
@@ -103,6 +126,7 @@ void mvcc_batch_done(struct mvcc *store, struct mvcc_batch *batch)
 	if (batch->n_puts)
 		store->stored = batch->puts[batch->n_puts - 1].main;
 	store->out = NULL;
-	batch_free(batch);
+	batch_reuse(batch);
+	store->spare = batch;
 	cache_trim(store);
 }

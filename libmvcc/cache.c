@@ -11,12 +11,12 @@ size_t value_cost(const struct blob *value)
 	return blob_cost(value) + sizeof(struct key *);
 }
 
-int cache_add(struct mvcc *store, struct key *key, struct blob *value)
+static int cache_add(struct mvcc *store, struct key *key, struct blob *value)
 {
 	struct cache *c = &store->cache;
 	int r = vec_grow(&c->slots, &c->cap, c->n);
 
-	BUG_ON(key->value || c->n >= UINT32_MAX);
+	BUG_ON(c->n >= UINT32_MAX);
 	if (r)
 		return r;
 	key->value = blob_get(value);
@@ -24,6 +24,19 @@ int cache_add(struct mvcc *store, struct key *key, struct blob *value)
 	key->slot = (uint32_t)c->n;
 	c->slots[c->n++] = key;
 	c->bytes += value_cost(value);
+	return 0;
+}
+
+/* A key that has a value already keeps its slot. */
+int cache_set(struct mvcc *store, struct key *key, struct blob *value)
+{
+	struct blob *old = key->value;
+
+	if (!old)
+		return cache_add(store, key, value);
+	store->cache.bytes += value_cost(value) - value_cost(old);
+	key->value = blob_get(value);
+	blob_put(old);
 	return 0;
 }
 
@@ -46,6 +59,15 @@ static size_t pinned_bytes(const struct mvcc *store)
 	return store->pending->bytes + (store->out ? store->out->bytes : 0);
 }
 
+/* What the hand comes to: the key, and then its value, both of which are far away. */
+static void fetch_slots(const struct cache *c)
+{
+	if (c->hand + 2 * AHEAD < c->n)
+		key_fetch(c->slots[c->hand + 2 * AHEAD]);
+	if (c->hand + AHEAD < c->n)
+		__builtin_prefetch(c->slots[c->hand + AHEAD]->value, 1);
+}
+
 /*
  * Goes round twice at most: once to take the marks away, once to take the values.
  * Nothing leaves while a transaction is open: what it has made sure to be in memory
@@ -63,6 +85,7 @@ void cache_trim(struct mvcc *store)
 
 		if (c->hand >= c->n)
 			c->hand = 0;
+		fetch_slots(c);
 		key = c->slots[c->hand];
 		if (key->mod > store->stored || key->hot) {
 			key->hot = 0;

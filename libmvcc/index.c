@@ -4,7 +4,9 @@
  *
  * A node does not hold its keys. It holds, of each, the four bytes after the
  * prefix that all keys below the node share (the digest), so that a search touches
- * the keys themselves where digests tie, which is seldom. An inner node knows of
+ * the keys themselves where digests tie, which is seldom. All digests of a node are
+ * compared, without a branch; and a whole node is asked of memory at once, since
+ * that takes little longer than one line of it. An inner node knows of
  * each child its first key, how many live keys are below it and the newest
  * revision below it: counting is O(log n), and a walk of what changed since some
  * revision passes over everything that did not. A leaf has bitmaps of the keys
@@ -57,10 +59,17 @@ static uint32_t digest(struct slice name, size_t skip)
 	return get_be32(pad);
 }
 
-static void node_rehash(struct node *node)
+/* All keys below @node begin with the same @skip bytes, and no more are needed. */
+static void node_set_skip(struct node *node, size_t skip)
 {
-	for (unsigned int i = 0; i < node->n; i++)
-		node->digest[i] = digest(key_slice(node->key[i]), node->skip);
+	if (node->skip == skip)
+		return;
+	node->skip = (uint32_t)skip;
+	for (unsigned int i = 0; i < node->n; i++) {
+		if (i + AHEAD < node->n)
+			key_fetch(node->key[i + AHEAD]);
+		node->digest[i] = digest(key_slice(node->key[i]), skip);
+	}
 }
 
 /* The last key below @node. While a leaf is split its new half may still be empty. */
@@ -79,55 +88,71 @@ static struct key *node_last(const struct node *node)
 /* Computes the longest shared prefix, which the first and the last key decide. */
 static void node_renew(struct node *node)
 {
-	if (!node->n)
-		return;
-	node->skip = (uint32_t)common_prefix(key_slice(node->key[0]),
-					     key_slice(node_last(node)));
-	node_rehash(node);
+	if (node->n)
+		node_set_skip(node, common_prefix(key_slice(node->key[0]),
+						  key_slice(node_last(node))));
 }
 
 /* A key comes below @node that shares @shared bytes with one that is there. */
 static void node_shorten(struct node *node, size_t shared)
 {
-	if (shared >= node->skip)
-		return;
-	node->skip = (uint32_t)shared;
-	node_rehash(node);
+	node_set_skip(node, MIN(shared, (size_t)node->skip));
 }
 
 /* Sets the i-th key, which keeps the order. */
 static void node_set_key(struct node *node, unsigned int i, struct key *key)
 {
-	const struct key *other = node->key[i ? 0 : node->n - 1];
-	size_t shared = other == key ? key->len :
-			common_prefix(key_slice(key), key_slice(other));
+	const struct key *other;
 
 	node->key[i] = key;
-	node_shorten(node, shared);
+	other = node->key[i ? 0 : node->n - 1];
+	if (other != key)
+		node_shorten(node, common_prefix(key_slice(key), key_slice(other)));
 	node->digest[i] = digest(key_slice(key), node->skip);
 }
 
-/* As node_lower(), where @name begins with what all keys below the node begin with. */
-static unsigned int node_lower_below(const struct node *node, struct slice name, bool *exact)
+static unsigned int digests_below(const struct node *node, uint32_t d)
 {
-	unsigned int lo = 0, hi = node->n;
-	uint32_t d = digest(name, node->skip);
+	uint32_t n = 0;
 
-	*exact = false;
+	for (unsigned int i = 0; i < NODE_MAX; i++)
+		n += node->digest[i] < d;
+	return n;
+}
+
+/* As node_lower(), where the digest of @name is @d, and that of the key at @lo too. */
+static unsigned int node_lower_tied(const struct node *node, struct slice name, uint32_t d,
+				    unsigned int lo, bool *exact)
+{
+	unsigned int hi = lo + 1;
+
+	if (hi < node->n && node->digest[hi] == d)
+		hi = d == DIGEST_NONE ? node->n : digests_below(node, d + 1);
 	while (lo < hi) {
 		unsigned int mid = (lo + hi) / 2;
-		int c = node->digest[mid] < d ? -1 : 1;
+		int c = slice_cmp(key_slice(node->key[mid]), name);
 
-		if (node->digest[mid] == d) {
-			c = slice_cmp(key_slice(node->key[mid]), name);
-			if (!c)
-				*exact = true;
+		if (!c) {
+			*exact = true;
+			return mid;
 		}
 		if (c < 0)
 			lo = mid + 1;
 		else
 			hi = mid;
 	}
+	return lo;
+}
+
+/* As node_lower(), where @name begins with what all keys below the node begin with. */
+static unsigned int node_lower_below(const struct node *node, struct slice name, bool *exact)
+{
+	uint32_t d = digest(name, node->skip);
+	unsigned int lo = digests_below(node, d);
+
+	*exact = false;
+	if (lo < node->n && node->digest[lo] == d)
+		return node_lower_tied(node, name, d, lo, exact);
 	return lo;
 }
 
@@ -160,8 +185,10 @@ static struct node *node_new(unsigned int level)
 {
 	struct node *node = calloc(1, level ? sizeof(struct inner) : sizeof(struct node));
 
-	if (node)
-		node->level = level;
+	if (!node)
+		return NULL;
+	node->level = (uint16_t)level;
+	memset(node->digest, 0xff, sizeof(node->digest));
 	return node;
 }
 
@@ -202,11 +229,13 @@ static struct key *seek_blindly(const struct index *index, struct slice name,
 
 	path->depth = node->level + 1;
 	BUG_ON(path->depth > INDEX_DEPTH_MAX);
-	for (; node->level; node = inner_of(node)->child[path->at[node->level]]) {
-		unsigned int n = node_lower_below(node, name, &exact);
+	while (node->level) {
+		unsigned int n = node_lower_below(node, name, &exact), level = node->level;
 
-		path->node[node->level] = node;
-		path->at[node->level] = exact ? n : n ? n - 1 : 0;
+		path->node[level] = node;
+		path->at[level] = exact ? n : n ? n - 1 : 0;
+		node = inner_of(node)->child[path->at[level]];
+		node_fetch(node, level - 1);
 	}
 	path->node[0] = node;
 	path->at[0] = node_lower_below(node, name, &path->exact);
@@ -289,12 +318,20 @@ static void inner_refresh(struct inner *in, unsigned int i)
 		in->node.stale |= bit(i);
 }
 
-/* A new key comes to the leaf of @path: prefixes above may have to be shorter. */
+/*
+ * A new key has come to the leaf of @path: prefixes above may have to be shorter. Any
+ * other key below a node tells as much as its first; those of the leaf are at hand.
+ */
 static void path_shorten(struct index_path *path, const struct key *key)
 {
-	for (unsigned int l = 1; l < path->depth; l++)
-		node_shorten(path->node[l], common_prefix(key_slice(key),
-							  key_slice(path->node[l]->key[0])));
+	const struct node *leaf = path->node[0];
+	const struct key *other = leaf->key[path->at[0] ? 0 : leaf->n - 1];
+
+	for (unsigned int l = 1; l < path->depth; l++) {
+		if (other == key)
+			other = path->node[l]->key[0];
+		node_shorten(path->node[l], common_prefix(key_slice(key), key_slice(other)));
+	}
 }
 
 /* The key at the leaf of @path is live by @delta more, and changed at @mod. */
@@ -308,6 +345,16 @@ static void path_account(struct index_path *path, int64_t delta, int64_t mod, bo
 		in->newest[at] = MAX(in->newest[at], mod);
 		if (stale)
 			in->node.stale |= bit(at);
+	}
+}
+
+void index_path_fetch(const struct index_path *path)
+{
+	for (unsigned int l = 1; l < path->depth; l++) {
+		const struct inner *in = inner_of(path->node[l]);
+
+		__builtin_prefetch(&in->live[path->at[l]], 1);
+		__builtin_prefetch(&in->newest[path->at[l]], 1);
 	}
 }
 
@@ -350,6 +397,28 @@ static void node_close(struct node *node, unsigned int at)
 		node->live = bits_remove(node->live, at);
 	}
 	node->n--;
+	node->digest[node->n] = DIGEST_NONE;
+}
+
+/* The digests of what was just appended to @dst from @src. */
+static void append_digests(struct node *dst, const struct node *src, unsigned int from,
+			   unsigned int n)
+{
+	if (!dst->n)
+		dst->skip = src->skip;
+	for (unsigned int i = 0; i < n; i++)
+		dst->digest[dst->n + i] = dst->skip == src->skip ? src->digest[from + i] :
+			digest(key_slice(src->key[from + i]), dst->skip);
+}
+
+/* Takes the elements from @n on away from @node. */
+static void node_cut(struct node *node, unsigned int n)
+{
+	for (unsigned int i = n; i < node->n; i++)
+		node->digest[i] = DIGEST_NONE;
+	node->n = (uint16_t)n;
+	node->stale &= bits(0, n);
+	node->live &= bits(0, n);
 }
 
 /* Appends the elements [from, from + n) of @src to @dst. Both need node_renew(). */
@@ -360,6 +429,7 @@ static void node_append(struct node *dst, const struct node *src, unsigned int f
 	if (!n)
 		return;
 	memcpy(&dst->key[dst->n], &src->key[from], n * sizeof(dst->key[0]));
+	append_digests(dst, src, from, n);
 	dst->stale |= (src->stale & bits(from, from + n)) >> from << dst->n;
 	if (dst->level) {
 		struct inner *d = inner_of(dst);
@@ -371,7 +441,7 @@ static void node_append(struct node *dst, const struct node *src, unsigned int f
 	} else {
 		dst->live |= (src->live & bits(from, from + n)) >> from << dst->n;
 	}
-	dst->n += n;
+	dst->n = (uint16_t)(dst->n + n);
 }
 
 /*
@@ -388,9 +458,7 @@ static struct node *node_split(struct node *node, unsigned int at)
 	if (!right)
 		return NULL;
 	node_append(right, node, keep, node->n - keep);
-	node->n = keep;
-	node->stale &= bits(0, keep);
-	node->live &= bits(0, keep);
+	node_cut(node, keep);
 	node_renew(node);
 	node_renew(right);
 	return right;
@@ -405,7 +473,7 @@ static int index_grow(struct index *index, struct index_path *path)
 		return -ENOMEM;
 	BUG_ON(path->depth == INDEX_DEPTH_MAX);
 	root->n = 1;
-	root->key[0] = index->root->key[0];
+	node_set_key(root, 0, index->root->key[0]);
 	inner_of(root)->child[0] = index->root;
 	node_renew(root);
 	inner_refresh(inner_of(root), 0);
@@ -443,8 +511,7 @@ static int path_make_room(struct index *index, struct index_path *path, unsigned
 	inner_refresh(up, at);
 	inner_refresh(up, at + 1);
 	/* a right half that is still empty gets its first key with the newcomer */
-	up->node.key[at + 1] = right->n ? right->key[0] : node->key[node->n - 1];
-	node_renew(&up->node);
+	node_set_key(&up->node, at + 1, right->n ? right->key[0] : node->key[node->n - 1]);
 	if (path->at[level] < node->n)
 		return 0;
 	path->node[level] = right;
@@ -466,11 +533,9 @@ int index_insert(struct index *index, struct index_path *path, struct key *key)
 	leaf = path->node[0];
 	at = path->at[0];
 	node_open(leaf, at);
-	leaf->key[at] = key;
+	node_set_key(leaf, at, key);
 	if (leaf->n == 1)
 		node_renew(leaf);
-	else
-		node_set_key(leaf, at, key);
 	if (key_live(key))
 		leaf->live |= bit(at);
 	if (key_stale(key))

@@ -6,14 +6,17 @@
 #include "libmvcc/mvcc_i.h"
 
 struct node {
-	uint32_t n;
-	uint32_t level;			/* 0: a leaf */
+	uint16_t n;
+	uint16_t level;			/* 0: a leaf */
 	uint32_t skip;			/* bytes that all keys below begin with */
-	uint32_t digest[NODE_MAX];
-	struct key *key[NODE_MAX];	/* inner: the first key below the child */
 	uint64_t stale;			/* bitmap */
 	uint64_t live;			/* bitmap; leaf only */
+	uint32_t digest[NODE_MAX];	/* from @n on: DIGEST_NONE */
+	struct key *key[NODE_MAX];	/* inner: the first key below the child */
 };
+
+/* Not below any digest, so that all of them can be compared without asking for @n. */
+#define DIGEST_NONE UINT32_MAX
 
 struct inner {
 	struct node node;
@@ -26,6 +29,17 @@ static inline struct inner *inner_of(const struct node *node)
 {
 	BUG_ON(!node->level);
 	return container_of(node, struct inner, node);
+}
+
+/* Asks memory for all that a search looks at in @node, which is at @level. */
+static inline void node_fetch(const struct node *node, unsigned int level)
+{
+	if (!level) {
+		fetch_ahead(node, sizeof(*node));
+		return;
+	}
+	fetch_ahead(node, offsetof(struct node, key));
+	fetch_ahead(((const struct inner *)node)->child, sizeof(((struct inner *)NULL)->child));
 }
 
 static inline uint64_t bit(unsigned int i)

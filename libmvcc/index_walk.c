@@ -7,8 +7,6 @@
  */
 #include "libmvcc/index_i.h"
 
-#define AHEAD 6		/* keys to fetch into the processor's cache before their turn */
-
 /* The part of a node that a range takes: children or keys [from, to). */
 struct span {
 	unsigned int from, to;
@@ -42,7 +40,7 @@ static int walk_leaf(const struct node *leaf, const struct index_walk *w, struct
 
 		todo &= ~bit(i);
 		if (!w->reverse && i + AHEAD < s.to)
-			__builtin_prefetch(leaf->key[i + AHEAD]);
+			key_fetch(leaf->key[i + AHEAD]);
 		if (leaf->key[i]->mod >= w->since)
 			r = w->fn(w->arg, leaf->key[i]);
 	}
@@ -140,6 +138,8 @@ static void check_keys(const struct node *node)
 	bool exact;
 
 	BUG_ON(node->n > NODE_MAX);
+	for (unsigned int i = node->n; i < NODE_MAX; i++)
+		BUG_ON(node->digest[i] != DIGEST_NONE);
 	if (!node->n)
 		return;
 	while (last->level)

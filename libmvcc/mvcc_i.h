@@ -33,6 +33,18 @@
 int vec_grow_(void **items, size_t *cap, size_t n, size_t size);
 #define vec_grow(items, cap, n) vec_grow_((void **)(items), cap, n, sizeof(**(items)))
 
+/*
+ * What is far from the processor takes 100 ns and more, but many such reads at once
+ * take little longer than one: loops ask for what they come to so many turns ahead.
+ */
+#define AHEAD 8
+
+static inline void fetch_ahead(const void *p, size_t len)
+{
+	for (size_t i = 0; i < len; i += 64)
+		__builtin_prefetch((const uint8_t *)p + i);
+}
+
 /* --- history.c: the revisions of one key ---------------------------------- */
 
 /* A superseded revision. @gen numbers the first revision of its generation. */
@@ -82,6 +94,11 @@ struct found {
 static inline struct slice key_slice(const struct key *key)
 {
 	return slice_of(key->bytes, key->len);
+}
+
+static inline void key_fetch(const struct key *key)
+{
+	fetch_ahead(key, sizeof(*key) + 32);
 }
 
 static inline bool key_live(const struct key *key)
@@ -148,6 +165,8 @@ int index_init(struct index *index);
 void index_release(struct index *index);
 struct key *index_find(const struct index *index, struct slice name);
 struct key *index_seek(const struct index *index, struct slice name, struct index_path *path);
+/* Asks memory for what a change at @path will write to above the leaf. */
+void index_path_fetch(const struct index_path *path);
 /* Puts a new key where @path, from index_seek(), says that it is missing. */
 int index_insert(struct index *index, struct index_path *path, struct key *key);
 /* The key at @path has a new newest revision; it was @was_live before. */
@@ -192,7 +211,8 @@ struct cache {
 };
 
 size_t value_cost(const struct blob *value);
-int cache_add(struct mvcc *store, struct key *key, struct blob *value);
+/* The value of @key, which is its newest, is in memory. */
+int cache_set(struct mvcc *store, struct key *key, struct blob *value);
 void cache_drop(struct mvcc *store, struct key *key);
 void cache_trim(struct mvcc *store);
 
@@ -363,6 +383,7 @@ struct mvcc {
 	struct watch_table watch;
 	struct avl records;
 	struct mvcc_batch *pending, *out;
+	struct mvcc_batch *spare;	/* an empty one, while none is out */
 	int64_t revision, compact_revision;
 	int64_t stored;			/* main of the last revision of a finished batch */
 	int64_t revisions;		/* how many the index holds */

@@ -6,8 +6,6 @@
  */
 #include "libmvcc/mvcc_i.h"
 
-#define AHEAD 8		/* values to fetch into the processor's cache before their turn */
-
 struct gather {
 	struct found *items;
 	size_t n, cap;
@@ -80,7 +78,7 @@ int value_find(struct mvcc *store, const struct value_want *want, struct blob **
 		store->cache.misses++;
 	if (r || !*out)
 		return r ? r : -EBADMSG;
-	return newest && key_live(key) ? cache_add(store, key, *out) : 0;
+	return newest && key_live(key) ? cache_set(store, key, *out) : 0;
 }
 
 /* --- collecting ----------------------------------------------------------- */

@@ -23,6 +23,8 @@ static void ring_forget(struct ring *ring)
 {
 	struct ring_event *e = ring_at(ring, ring->head);
 
+	if (ring->head + AHEAD < ring->tail)
+		__builtin_prefetch(ring_at(ring, ring->head + AHEAD)->kv, 1);
 	ring->bytes -= event_cost(e);
 	ring->first = e->main + 1;
 	blob_put(e->kv);

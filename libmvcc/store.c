@@ -131,7 +131,8 @@ static struct mvcc *store_new(struct mvcc_backend *backend, const struct mvcc_ar
 	record_init(store);
 	watch_init(store);
 	store->pending = calloc(1, sizeof(*store->pending));
-	if (!store->pending || index_init(&store->index)) {
+	store->spare = calloc(1, sizeof(*store->spare));
+	if (!store->pending || !store->spare || index_init(&store->index)) {
 		mvcc_free(store);
 		return NULL;
 	}
@@ -172,6 +173,7 @@ void mvcc_free(struct mvcc *store)
 	record_release(store);
 	batch_free(store->pending);
 	batch_free(store->out);
+	batch_free(store->spare);
 	blob_put(store->compaction.after);
 	free(store->leased);
 	free(store);

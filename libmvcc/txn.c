@@ -71,7 +71,8 @@ static int change(struct mvcc *store, struct index_path *path, struct key *key,
 		key = key_new(now->key);
 	if (!key)
 		return -ENOMEM;
-	cache_drop(store, key);
+	if (tombstone)
+		cache_drop(store, key);
 	r = key_push(key, store->txn.main, sub, now->create_revision, now->version);
 	if (r)
 		return r;
@@ -80,10 +81,20 @@ static int change(struct mvcc *store, struct index_path *path, struct key *key,
 	else
 		index_changed(&store->index, path, was_live);
 	if (!r && !tombstone)
-		r = cache_add(store, key, kv);
+		r = cache_set(store, key, kv);
 	store->txn.sub++;
 	store->revisions++;
 	return r;
+}
+
+/* Asks memory for what change() will write to. */
+static void change_fetch(struct index_path *path, const struct key *key)
+{
+	index_path_fetch(path);
+	if (!key)
+		return;
+	__builtin_prefetch(key->value, 1);
+	__builtin_prefetch(key->history, 1);
 }
 
 int mvcc_put(struct mvcc *store, const struct mvcc_put *put)
@@ -99,10 +110,12 @@ int mvcc_put(struct mvcc *store, const struct mvcc_put *put)
 		.mod_revision = store->txn.main,
 		.version = live ? key->version + 1 : 1,
 	};
-	struct blob *kv = kv_encode(&now);
+	struct blob *kv;
 	int r;
 
 	BUG_ON(!store->txn.open);
+	change_fetch(&path, key);
+	kv = kv_encode(&now);
 	if (!kv)
 		return -ENOMEM;
 	r = change(store, &path, key, &now, kv);

@@ -219,12 +219,18 @@ $(O)/fuzz/%: tests/fuzz/%.c $(addprefix libraft/,$(objs-raft)) $(wildcard libraf
 fuzz: $(fuzzers)
 	@for f in $(notdir $^); do O=$(abspath $(O)) tests/fuzz/run.sh $$f $(FUZZ_SECONDS) || exit; done
 
+# What happens to the store when disks, memory and power fail.
+fault := $(addprefix $(O)/tests/fault/,power)
+$(fault): $(O)/tests/fault/%: $(call obj,$(addprefix tests/fault/,%.c shim.c image.c model.c \
+	verify.c)) $(O)/libmvcc.a
+	$(link) -ldb-5.3
+
 # Kept, although only the test programs ask for them.
 .SECONDARY: $(call obj,$(wildcard tests/*/*.c))
 
 .PHONY: units tools check deps run install uninstall clean peer
 units: $(units)
-tools: $(tools) $(sim) $(bench)
+tools: $(tools) $(sim) $(fault) $(bench)
 
 deps:
 	@if [ "$$(id -u)" != 0 ]; then \

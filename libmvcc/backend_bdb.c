@@ -24,6 +24,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "libmvcc/bdb_file.h"
 #include "libmvcc/mvcc_i.h"
 
 #define FORMAT_RECORD "\0format"	/* in the library's own bucket */
@@ -40,6 +41,7 @@ struct bdb {
 	DB_ENV *env;
 	DB *revisions, *records;
 	int dir;			/* locked while we are here */
+	struct pages *pages;
 	int64_t in_use;			/* bytes of all records */
 	uint32_t log_bytes;		/* of one log file */
 	uint8_t *scratch;
@@ -417,7 +419,7 @@ static const char *bdb_why(const struct mvcc_backend *backend)
  * end of the process at the wrong moment leaves them. */
 static bool is_ours(const char *name)
 {
-	if (!strncmp(name, "__db.", 5))
+	if (!strncmp(name, "__db.", 5) || !strcmp(name, PAGES_FILE))
 		return true;
 	for (size_t i = 0; i < ARRAY_SIZE(our_files); i++)
 		if (!strcmp(name, our_files[i]))
@@ -463,12 +465,37 @@ static int dir_lock(struct bdb *bdb)
 	return 0;
 }
 
+static void set_file_hooks(void)
+{
+	db_env_set_func_open(file_open);
+	db_env_set_func_close(file_close);
+	db_env_set_func_pread(file_pread);
+	db_env_set_func_seek(file_seek);
+	db_env_set_func_write(file_write);
+	db_env_set_func_fsync(file_sync);
+	db_env_set_func_ftruncate(file_truncate);
+	db_env_set_func_rename(file_rename);
+	db_env_set_func_unlink(file_unlink);
+}
+
+/* Pages that were on their way when the power went come first: see bdb_file.h. */
+static int pages_start(struct bdb *bdb)
+{
+	int r = pages_open(bdb->dir, &bdb->pages);
+
+	if (!r)
+		r = files_guard(bdb->path, bdb->pages);
+	return r;
+}
+
 static int env_open(struct bdb *bdb, const struct mvcc_bdb_args *args)
 {
 	size_t cache = args->cache_bytes ? args->cache_bytes : CACHE_BYTES_DEFAULT;
 	DB_ENV *env;
-	int r = db_env_create(&env, 0);
+	int r;
 
+	set_file_hooks();
+	r = db_env_create(&env, 0);
 	if (r)
 		return translate(r);
 	bdb->env = env;
@@ -545,6 +572,8 @@ static int bdb_start(struct bdb *bdb, const struct mvcc_bdb_args *args)
 	if (!r)
 		r = scratch_reserve(bdb, SCAN_BYTES);
 	if (!r)
+		r = pages_start(bdb);
+	if (!r)
 		r = env_open(bdb, args);
 	if (!r)
 		r = tree_open(bdb, our_files[0], &bdb->revisions);
@@ -561,8 +590,10 @@ static void bdb_close(struct mvcc_backend *backend)
 		bdb->records->close(bdb->records, 0);
 	if (bdb->revisions)
 		bdb->revisions->close(bdb->revisions, 0);
-	if (bdb->env)
-		bdb->env->close(bdb->env, 0);
+	if (bdb->env && !bdb->env->close(bdb->env, 0) && bdb->pages)
+		pages_settle(bdb->pages);
+	files_unguard(bdb->pages);
+	pages_close(bdb->pages);
 	if (bdb->dir >= 0)
 		close(bdb->dir);
 	free(bdb->scratch);

@@ -104,6 +104,7 @@ else
 	missing='etcd itself (needs Go: make peer), '
 fi
 scripts e2e
+suite fault/power "$O/tests/fault/power"
 suite fault/bad_input tests/fault/bad_input.sh
 suite fault/kill tests/fault/kill.sh 10
 

@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What Berkeley DB calls instead of the system: see bdb_file.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "include/bug.h"
+#include "include/list.h"
+#include "libmvcc/bdb_file.h"
+
+/* A directory whose files are guarded. */
+struct guard {
+	struct list node;
+	struct pages *pages;
+	size_t len;
+	char path[];
+};
+
+/* An open file that is. */
+struct guarded {
+	struct list node;
+	struct pages *pages;
+	int fd;
+	uint64_t position;
+	char name[PAGE_NAME_MAX];
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct list guards = LIST_INIT(guards), files = LIST_INIT(files);
+/* 0, or as the system has it: -1 and errno. */
+static int result(int r)
+{
+	if (!r)
+		return 0;
+	errno = -r;
+	return -1;
+}
+
+/* --- which files ---------------------------------------------------------- */
+
+int files_guard(const char *path, struct pages *pages)
+{
+	size_t len = strlen(path);
+	struct guard *g = malloc(sizeof(*g) + len + 1);
+
+	if (!g)
+		return -ENOMEM;
+	memcpy(g->path, path, len + 1);
+	g->len = len;
+	g->pages = pages;
+	pthread_mutex_lock(&lock);
+	list_add_tail(&guards, &g->node);
+	pthread_mutex_unlock(&lock);
+	return 0;
+}
+
+void files_unguard(struct pages *pages)
+{
+	struct guard *g, *next_guard;
+	struct guarded *f, *next_file;
+
+	pthread_mutex_lock(&lock);
+	list_for_each_safe(f, next_file, &files, node) {
+		if (f->pages != pages)
+			continue;
+		list_del(&f->node);
+		free(f);
+	}
+	list_for_each_safe(g, next_guard, &guards, node) {
+		if (g->pages != pages)
+			continue;
+		list_del(&g->node);
+		free(g);
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+/* The guard of a file by this path, and its name in *@name; NULL: it has none. */
+static struct guard *guard_of(const char *path, const char **name)
+{
+	const char *slash = strrchr(path, '/');
+	struct guard *g, *found = NULL;
+
+	if (!slash || !strncmp(slash + 1, "log.", 4))
+		return NULL;
+	pthread_mutex_lock(&lock);
+	list_for_each(g, &guards, node)
+		if (g->len == (size_t)(slash - path) && !memcmp(g->path, path, g->len))
+			found = g;
+	pthread_mutex_unlock(&lock);
+	*name = slash + 1;
+	return found;
+}
+
+static struct guarded *guarded(int fd)
+{
+	struct guarded *f, *found = NULL;
+
+	pthread_mutex_lock(&lock);
+	list_for_each(f, &files, node)
+		if (f->fd == fd)
+			found = f;
+	pthread_mutex_unlock(&lock);
+	return found;
+}
+
+static int guarded_add(const struct guard *g, const char *name, int fd)
+{
+	struct guarded *f;
+
+	if (strlen(name) >= PAGE_NAME_MAX)
+		return -ENAMETOOLONG;
+	f = calloc(1, sizeof(*f));
+	if (!f)
+		return -ENOMEM;
+	memcpy(f->name, name, strlen(name));
+	f->pages = g->pages;
+	f->fd = fd;
+	pthread_mutex_lock(&lock);
+	list_add_tail(&files, &f->node);
+	pthread_mutex_unlock(&lock);
+	return 0;
+}
+
+static void guarded_remove(struct guarded *f)
+{
+	pthread_mutex_lock(&lock);
+	list_del(&f->node);
+	pthread_mutex_unlock(&lock);
+	free(f);
+}
+
+/* --- names ---------------------------------------------------------------- */
+
+/* Makes the entries of the directory that @path is in durable. */
+static int sync_directory_of(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	size_t len = slash ? (size_t)(slash - path) : 0;
+	char dir[PATH_MAX];
+	int fd, r;
+
+	if (len >= sizeof(dir))
+		return result(-ENAMETOOLONG);
+	memcpy(dir, path, len);
+	dir[len] = '\0';
+	fd = open(slash == path ? "/" : len ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	r = durable_sync(fd);
+	close(fd);
+	return result(r);
+}
+
+int file_open(const char *path, int flags, ...)
+{
+	const struct guard *g;
+	mode_t mode = 0;
+	const char *name;
+	va_list args;
+	int fd;
+
+	va_start(args, flags);
+	if (flags & O_CREAT)
+		mode = va_arg(args, mode_t);
+	va_end(args);
+	g = guard_of(path, &name);
+	/* its content may be read in other ways than by the page */
+	if (g && result(pages_flush(g->pages)))
+		return -1;
+	fd = open(path, flags | O_CLOEXEC, mode);
+	if (fd < 0)
+		return fd;
+	if ((flags & O_CREAT && sync_directory_of(path)) ||
+	    (g && result(guarded_add(g, name, fd)))) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+int file_close(int fd)
+{
+	struct guarded *f = guarded(fd);
+	int r = 0, closed;
+
+	if (f) {
+		if (pages_wait_for(f->pages, fd))
+			r = pages_sync(f->pages, fd);
+		guarded_remove(f);
+	}
+	closed = close(fd);
+	return r ? result(r) : closed;
+}
+
+/* The pages of a file are on their way to it by its name. */
+static int settle_name(const char *from)
+{
+	const char *name;
+	const struct guard *g = guard_of(from, &name);
+
+	return g ? pages_settle(g->pages) : 0;
+}
+
+static void rename_guarded(const char *from, const char *to)
+{
+	const char *old, *new;
+	const struct guard *g = guard_of(from, &old);
+	struct guarded *f;
+
+	if (!g || guard_of(to, &new) != g)
+		return;
+	BUG_ON(strlen(new) >= PAGE_NAME_MAX);
+	pthread_mutex_lock(&lock);
+	list_for_each(f, &files, node)
+		if (f->pages == g->pages && !strcmp(f->name, old))
+			memcpy(f->name, new, strlen(new) + 1);
+	pthread_mutex_unlock(&lock);
+}
+
+int file_rename(const char *from, const char *to)
+{
+	int r = settle_name(from);
+
+	if (r)
+		return result(r);
+	if (rename(from, to))
+		return -1;
+	rename_guarded(from, to);
+	return sync_directory_of(to);
+}
+
+/* What is on its way must not come to another file of that name. */
+int file_unlink(const char *path)
+{
+	int r = settle_name(path);
+
+	return r ? result(r) : unlink(path);
+}
+
+/* --- reading and writing -------------------------------------------------- */
+
+ssize_t file_pread(int fd, void *buf, size_t n, off_t at)
+{
+	struct guarded *f = guarded(fd);
+	const void *page = NULL;
+
+	if (f)
+		page = pages_find(f->pages, &(struct page_place){
+			.fd = fd, .name = f->name, .offset = (uint64_t)at,
+		}, n);
+	if (!page)
+		return pread(fd, buf, n, at);
+	memcpy(buf, page, n);
+	return (ssize_t)n;
+}
+
+int file_seek(int fd, off_t at, int whence)
+{
+	struct guarded *f = guarded(fd);
+	off_t now = lseek(fd, at, whence);
+
+	if (now < 0)
+		return -1;
+	if (f)
+		f->position = (uint64_t)now;
+	return 0;
+}
+
+/* Berkeley DB takes a short write for an error, so that all is written here. */
+static ssize_t write_all(int fd, const uint8_t *data, size_t n)
+{
+	for (size_t left = n; left; ) {
+		ssize_t r = write(fd, data, left);
+
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r <= 0)
+			return -1;
+		data += r;
+		left -= (size_t)r;
+	}
+	return (ssize_t)n;
+}
+
+ssize_t file_write(int fd, const void *buf, size_t n)
+{
+	struct guarded *f = guarded(fd);
+	int r;
+
+	if (!f)
+		return write_all(fd, buf, n);
+	r = pages_add(f->pages, &(struct page_place){
+		.fd = fd, .name = f->name, .offset = f->position,
+	}, buf, n);
+	if (r)
+		return result(r);
+	f->position += n;
+	return (ssize_t)n;
+}
+
+int file_sync(int fd)
+{
+	struct guarded *f = guarded(fd);
+
+	return result(f ? pages_sync(f->pages, fd) : durable_sync(fd));
+}
+
+int file_truncate(int fd, off_t len)
+{
+	struct guarded *f = guarded(fd);
+
+	if (f && result(pages_settle(f->pages)))
+		return -1;
+	return ftruncate(fd, len);
+}

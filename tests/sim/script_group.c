@@ -9,9 +9,9 @@
  * is stored (etcd-io/raft at once, unless its storage is asynchronous), elects a voter
  * that is alone in one step, and sends itself no messages.
  *
- * Our own scripts also use: read ID READ, restart ID (with what its disk holds),
- * report-snapshot-sent and -failed FROM TO, and arguments of add-nodes: lease=TICKS,
- * message-bytes, uncommitted-bytes and committed-bytes.
+ * Our own scripts also use: read ID READ, restart ID [empty] (with what its disk holds),
+ * report-snapshot-sent and -failed FROM TO, deliver-msgs skip=N (the first N stay), and
+ * arguments of add-nodes: lease=TICKS, message-bytes, uncommitted-bytes, committed-bytes.
  */
 #include "include/wire.h"
 #include "tests/sim/script_group.h"
@@ -62,11 +62,12 @@ static void deliver_one(uint64_t id, const struct raft_message *m, bool drop)
 static size_t deliver(uint64_t id, bool drop, const char *type)
 {
 	static struct raft_message mine[ARRAY_SIZE(bag)];
+	uint64_t skip = script_number(now, "skip", 0);
 	size_t n = 0, kept = 0;
 
 	for (size_t i = 0; i < n_bag; i++) {
 		if (bag[i].to == id && type_is(&bag[i], type) &&
-		    !(drop && bag[i].from == id))
+		    !(drop && bag[i].from == id) && !(skip && skip--))
 			mine[n++] = bag[i];
 		else
 			bag[kept++] = bag[i];
@@ -407,10 +408,13 @@ static void do_read(void)
 		script_print(now, "read dropped\n");
 }
 
-/* All that was under way is lost, also what it was to send once something is stored. */
+/* All that was under way is lost, also what it was to send once something is stored; with
+ * "empty" its disk as well. */
 static void do_restart(void)
 {
 	node_stop(arg_number(0));
+	if (script_arg(now, "empty"))
+		disk_release(&nodes[arg_number(0)].disk);
 	node_start(arg_number(0));
 }
 

@@ -178,8 +178,7 @@ static int evaluate(struct txn_run *run, const Etcdserverpb__TxnRequest *txn)
 /* --- 2: checks ------------------------------------------------------------ */
 
 /* Brings what the range will read into memory. What earlier operations of the same
- * transaction delete may make room under the limit, so it is left out. What the range
- * reads of the past they may replace, so it is held. */
+ * transaction delete may make room under the limit, so it is left out. */
 static int warm_range(struct txn_run *run, const struct mvcc_read *as_given)
 {
 	struct mvcc_read read = *as_given;
@@ -190,9 +189,7 @@ static int warm_range(struct txn_run *run, const struct mvcc_read *as_given)
 		return 0;
 	read.limit = 0;
 	mvcc_result_init(&kvs);
-	run->args.fetch->keep = read.revision > 0;
 	err = mvcc_range(run->args.state->store, &read, run->args.fetch, &kvs);
-	run->args.fetch->keep = false;
 	mvcc_result_release(&kvs);
 	return err == MVCC_COLD || err < 0 ? err : 0;
 }
@@ -327,8 +324,12 @@ static int run_all(struct txn_run *run, const Etcdserverpb__TxnRequest *txn,
 {
 	int err = evaluate(run, txn);
 
+	/* What writes may replace or push out of memory before it is read is held: values
+	 * of the past, and those that only the ring of recent events has. */
+	run->args.fetch->keep = run->writes;
 	if (!err)
 		err = check_txn(run, txn);
+	run->args.fetch->keep = false;
 	if (err || run->error)
 		return err;
 	run->at = 0;

@@ -134,6 +134,7 @@ int core_open(const struct core_config *config, struct mvcc *store, struct core 
 	list_init(&core->reads_confirmed);
 	list_init(&core->compacts);
 	list_init(&core->storing);
+	list_init(&core->messages);
 	list_init(&core->appends);
 	list_init(&core->fetches);
 	core_hash_init(&core->hashes);
@@ -174,16 +175,10 @@ static void finish_list(struct core *core, struct list *list)
 	}
 }
 
-static void free_append(struct core_append *append)
-{
-	raft_entries_free(append->entries, append->n_entries);
-	raft_conf_state_release(&append->snapshot.conf);
-	free(append);
-}
-
 void core_close(struct core *core)
 {
-	struct core_append *append, *next;
+	struct core_messages *messages;
+	struct core_append *append;
 
 	if (!core)
 		return;
@@ -196,8 +191,10 @@ void core_close(struct core *core)
 	finish_list(core, &core->storing);
 	core->hashes.out = false;
 	core_stop_hashes(core);
-	list_for_each_safe(append, next, &core->appends, node)
-		free_append(append);
+	while ((append = core_take_append(core)))
+		core_append_free(append);
+	while ((messages = core_take_messages(core)))
+		core_messages_free(messages);
 	for (size_t i = core->queue_at; i < core->queue_n; i++)
 		blob_put(core->queue[i].payload);
 	free(core->queue);
@@ -273,6 +270,7 @@ static int role_changed(struct core *core)
 		core->leader_changes++;
 		core->last_leader = core->status.leader;
 	}
+	core_reask_reads(core);
 	if (leader && !core->state.lessor.primary)
 		return lessor_promote(&core->state.lessor, core->now, election);
 	if (!leader && core->state.lessor.primary)
@@ -284,20 +282,22 @@ static int role_changed(struct core *core)
 int core_step(struct core *core, const struct raft_event *event)
 {
 	int outcome = raft_step(core->raft, event, &core->update), err = 0;
+	struct core_messages *after = NULL;
 
 	if (outcome < 0 || !raft_update_pending(&core->update))
 		return outcome;
 	raft_status(core->raft, &core->status);
-	/* a group of one has nobody to write to; a log of a larger one ends here, with an
-	 * error, rather than with messages that nobody sends */
-	if (core->update.n_messages || core->update.n_after_store)
+	/* one that is so far behind that the log is not enough ends here, with an error */
+	if (core->update.snapshot)
 		return -ENOTSUP;
 	if (core->update.role_changed)
 		err = role_changed(core);
 	if (!err)
 		err = queue_committed(core);
 	if (!err)
-		err = core_queue_append(core);
+		err = core_queue_messages(core, &after);
+	if (!err)
+		err = core_queue_append(core, after);
 	core_confirm_reads(core);
 	raft_update_clear(&core->update);
 	return err ? err : outcome;

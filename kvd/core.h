@@ -4,16 +4,16 @@
  * them. An object without I/O, threads or clocks: kvd gives it a loop, disks and
  * sockets, a simulator can give it seeded ones.
  *
- * In go	requests (core_submit), ticks, time, "this append is logged", "this
- *		batch is stored", "these values are fetched"
- * Out come	appends for the log thread, batches, fetches and slices of hashes for
- *		the store thread, and each request's done()
+ * In go	requests (core_submit), messages from peers, ticks, time, "this append is
+ *		logged", "this batch is stored", "these values are fetched"
+ * Out come	messages to peers, appends for the log thread, batches, fetches and
+ *		slices of hashes for the store thread, and each request's done()
  *
  * One turn is one batch:
  *
- *	core_submit() ... core_appended() ... core_stored() ...		what came in
+ *	core_submit() ... core_receive() ... core_appended() ...	what came in
  *	core_turn(core, now)						everything is done
- *	while (core_take_append/fetch/hash/batch) ...			what goes out
+ *	while (core_take_messages/append/fetch/hash/batch) ...		what goes out
  *
  * A put: core_submit -> raft -> append out; core_appended -> raft commits -> applied
  * -> done(). A linearizable read: core_submit -> raft confirms -> when that index is
@@ -48,9 +48,18 @@ struct core_config {
 	size_t n_entries;
 };
 
-/* For the log thread: append, sync where it says so, then give it back. */
+/* For the network: messages to peers, in order. They may be lost, repeated and overtaken:
+ * raft asks again. Belongs to the taker; core_messages_free(). */
+struct core_messages {
+	struct list node;
+	struct raft_message *messages;
+	size_t n;
+};
+
+/* For the log thread: append, sync where it says so, then give it back, in order. */
 struct core_append {
 	struct list node;
+	struct core_messages *after;	/* the core's own: what this append lets go out */
 	struct raft_entry *entries;
 	size_t n_entries;
 	struct raft_hard_state hard_state;
@@ -108,6 +117,14 @@ int core_turn(struct core *core, uint64_t now);
 void core_wind_down(struct core *core);
 /* There is more to do without waiting for anything. */
 bool core_busy(const struct core *core);
+
+/* A message from a peer; borrowed. */
+int core_receive(struct core *core, const struct raft_message *message);
+/* Messages to that member were lost: it is sent less until it answers. */
+int core_unreachable(struct core *core, uint64_t member_id);
+/* NULL: there are none. */
+struct core_messages *core_take_messages(struct core *core);
+void core_messages_free(struct core_messages *messages);
 
 struct core_append *core_take_append(struct core *core);
 int core_appended(struct core *core, struct core_append *append);

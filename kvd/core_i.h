@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The core's insides, shared by core.c (turns), propose.c, read.c, hash.c and
+/* The core's insides, shared by core.c (turns), peers.c, propose.c, read.c, hash.c and
  * persist.c. */
 #ifndef KVD_CORE_I_H
 #define KVD_CORE_I_H
@@ -21,10 +21,14 @@
 #define HASH_SLICE 2000
 #define HASHES_KEPT 10
 #define HASHES_ASKED_MAX 100
+/* A linearizable read that raft has not answered is asked for again, as in etcd. */
+#define READ_RETRY 500000000ull
 /* Leases revoked at most in one look at the clock, and how often that is. */
 #define REVOKE_MAX 500
 #define REVOKE_PERIOD 500000000ull
 #define REVOKE_RETRY 3000000000ull
+/* What this member tells of itself is proposed again where it was lost, as in etcd. */
+#define PUBLISH_PERIOD 7000000000ull
 /* An alarm is not proposed again before this much time has passed. */
 #define ALARM_PERIOD 1000000000ull
 #define ALARM_TYPES 3			/* etcdserverpb.AlarmType */
@@ -73,7 +77,7 @@ struct core {
 	struct list reads_new;		/* not yet given to raft */
 	struct list reads_waiting;	/* for raft to confirm; request.id is the attempt */
 	struct list reads_confirmed;	/* for request.index to be applied */
-	uint64_t read_seq;
+	uint64_t read_seq, next_read;	/* the last attempt's id; when to try again */
 
 	/* applying */
 	struct raft_entry *queue;	/* committed, not applied: from queue_at */
@@ -89,6 +93,7 @@ struct core {
 	struct core_hashes hashes;
 
 	/* going out */
+	struct list messages;
 	struct list appends;
 	struct raft_hard_state hard_state;	/* the newest; in the log unless due */
 	bool hard_state_due;
@@ -103,7 +108,8 @@ struct core {
 	bool campaigned;
 
 	uint64_t next_revoke, next_alarm[ALARM_TYPES];
-	bool published, version_proposed, attr_proposed;
+	uint64_t next_publish;
+	bool published;
 };
 
 /* Gives @request back with @error. */
@@ -119,8 +125,15 @@ int core_look_at_leases(struct core *core);
 int core_publish(struct core *core);
 void core_expire(struct core *core);
 
+/* peers.c */
+/* Takes the messages out of core->update: those that may go now, and those that wait for
+ * its append. */
+int core_queue_messages(struct core *core, struct core_messages **after);
+
 /* read.c */
 int core_ask_reads(struct core *core);
+/* The leader is another one, which knows nothing of the reads that wait. */
+void core_reask_reads(struct core *core);
 void core_confirm_reads(struct core *core);
 int core_run_reads(struct core *core);
 
@@ -140,7 +153,9 @@ void core_stop_hashes(struct core *core);
 /* persist.c */
 /* There is room for what one more entry changes. */
 bool core_may_apply(const struct core *core);
-int core_queue_append(struct core *core);
+/* Takes @after. */
+int core_queue_append(struct core *core, struct core_messages *after);
+void core_append_free(struct core_append *append);
 void core_note_applied(struct core *core);
 
 int core_step(struct core *core, const struct raft_event *event);

@@ -18,12 +18,21 @@ static void take_hard_state(struct core *core, struct core_append *append)
 	core->hard_state_due = false;
 }
 
+void core_append_free(struct core_append *append)
+{
+	raft_entries_free(append->entries, append->n_entries);
+	raft_conf_state_release(&append->snapshot.conf);
+	core_messages_free(append->after);
+	free(append);
+}
+
 /*
  * Makes an append of the entries and hard state in core->update. A commit index that
  * moved, and nothing else, is not worth a write of its own: it is known again after a
- * restart, and goes with the next append.
+ * restart, and goes with the next append. Messages that wait make one all the same: what
+ * they say may rest on an append before.
  */
-int core_queue_append(struct core *core)
+int core_queue_append(struct core *core, struct core_messages *after)
 {
 	struct raft_update *up = &core->update;
 	struct core_append *append;
@@ -32,11 +41,14 @@ int core_queue_append(struct core *core)
 		core->hard_state = up->hard_state;
 		core->hard_state_due = true;
 	}
-	if (!up->n_entries && !up->must_sync)
+	if (!up->n_entries && !up->must_sync && !after)
 		return 0;
 	append = calloc(1, sizeof(*append));
-	if (!append)
+	if (!append) {
+		core_messages_free(after);
 		return -ENOMEM;
+	}
+	append->after = after;
 	append->entries = up->entries;
 	append->n_entries = up->n_entries;
 	append->sync = up->must_sync;
@@ -63,14 +75,15 @@ int core_appended(struct core *core, struct core_append *append)
 	struct raft_event event = { .type = RAFT_STORED };
 	int err = 0;
 
+	if (append->after)
+		list_add_tail(&core->messages, &append->after->node);
+	append->after = NULL;
 	if (append->n_entries) {
 		event.index = append->entries[append->n_entries - 1].index;
 		event.term = append->entries[append->n_entries - 1].term;
 		err = core_step(core, &event);
 	}
-	raft_entries_free(append->entries, append->n_entries);
-	raft_conf_state_release(&append->snapshot.conf);
-	free(append);
+	core_append_free(append);
 	return MIN(err, 0);
 }
 

@@ -221,34 +221,36 @@ static int propose_version(struct core *core)
 	return core_propose_own(core, REQUEST_CLUSTER_VERSION, &set.base);
 }
 
+static bool is_published(const struct core *core, const struct member *self)
+{
+	const struct core_config *c = &core->config;
+
+	return !strcmp(self->name, c->name) &&
+	       same_strings(self->client_urls, self->n_client_urls, c->client_urls,
+			    c->n_client_urls);
+}
+
 /* Tells the cluster this member's name and client URLs where it does not know them;
  * the leader also settles the cluster's version. */
 int core_publish(struct core *core)
 {
-	const struct core_config *c = &core->config;
+	bool version = core->state.cluster.version[0];
 	struct member *self;
 	int err = 0;
 
 	if (core->published || !core->status.leader)
 		return 0;
-	self = cluster_find(&core->state.cluster, c->member_id);
+	self = cluster_find(&core->state.cluster, core->config.member_id);
 	if (!self)
 		return 0;
-	if (!core->state.cluster.version[0] && core->status.role == RAFT_LEADER &&
-	    !core->version_proposed) {
-		core->version_proposed = true;
+	core->published = version && is_published(core, self) &&
+			  core->applied >= core->status.commit;
+	if (core->published || core->now < core->next_publish)
+		return 0;
+	core->next_publish = core->now + PUBLISH_PERIOD;
+	if (!version && core->status.role == RAFT_LEADER)
 		err = propose_version(core);
-	}
-	if (!strcmp(self->name, c->name) &&
-	    same_strings(self->client_urls, self->n_client_urls, c->client_urls,
-			 c->n_client_urls)) {
-		core->published = core->applied >= core->status.commit &&
-				  core->state.cluster.version[0];
-		return err;
-	}
-	if (!err && !core->attr_proposed) {
-		core->attr_proposed = true;
+	if (!err && !is_published(core, self))
 		err = propose_attributes(core);
-	}
 	return err;
 }

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /*
- * Reads. A linearizable one asks raft once, together with all that came in the same
- * turn; raft answers with the index that must be applied first. A serializable one
- * goes straight to the last step.
+ * Reads. Linearizable ones ask raft together with all that came in the same turn; raft
+ * answers with the index that must be applied first. Where no answer comes they are asked
+ * again, as a new attempt. A serializable one goes straight to the last step.
  */
 
 #include "kvd/core_i.h"
+
+void core_reask_reads(struct core *core)
+{
+	list_splice_tail(&core->reads_new, &core->reads_waiting);
+}
 
 int core_ask_reads(struct core *core)
 {
@@ -15,8 +20,12 @@ int core_ask_reads(struct core *core)
 	struct list asked;
 	int err;
 
+	/* what raft was to say may be lost, with a message or a leader */
+	if (!list_empty(&core->reads_waiting) && core->now >= core->next_read)
+		core_reask_reads(core);
 	if (list_empty(&core->reads_new))
 		return 0;
+	core->next_read = core->now + READ_RETRY;
 	event.id = ++core->read_seq;
 	list_for_each(r, &core->reads_new, node)
 		r->id = event.id;

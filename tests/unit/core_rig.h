@@ -19,6 +19,7 @@
 #define SECOND 1000000000ull
 
 struct rig {
+	uint64_t id;
 	struct mvcc_backend *backend;
 	struct mvcc *store;
 	struct core *core;
@@ -46,7 +47,7 @@ static inline void open_core(struct rig *rig)
 {
 	struct mvcc_args args = { .cache_bytes = 1 };
 	struct core_config config = {
-		.member_id = 7, .cluster_id = 9, .seed = 1, .election_ticks = 10,
+		.member_id = rig->id, .cluster_id = 9, .seed = rig->id, .election_ticks = 10,
 		.heartbeat_ticks = 1, .tick = SECOND / 10, .snapshot_count = 100,
 		.quota = 1 << 20, .name = "one", .client_urls = rig_urls, .n_client_urls = 1,
 	};
@@ -73,7 +74,9 @@ static inline void append(struct rig *rig, struct core_append *a)
 {
 	for (size_t i = 0; i < a->n_entries; i++) {
 		assert_true(rig->n_log < ARRAY_SIZE(rig->log));
-		assert_int_equal(a->entries[i].index, rig->n_log + 1);
+		assert_true(a->entries[i].index <= rig->n_log + 1);
+		while (rig->n_log >= a->entries[i].index)
+			blob_put(rig->log[--rig->n_log].payload);
 		rig->log[rig->n_log] = a->entries[i];
 		if (rig->log[rig->n_log].payload)
 			blob_get(rig->log[rig->n_log].payload);
@@ -158,19 +161,39 @@ static inline void pass(struct rig *rig, uint64_t time)
 	}
 }
 
-static inline int setup(void **state)
+/* The member @id of a group of @n, 7 and on, before its first turn. */
+static inline struct rig *rig_new(uint64_t id, size_t n)
 {
 	struct rig *rig = calloc(1, sizeof(*rig));
 
+	rig->id = id;
 	rig->now = SECOND;
 	rig->hash_bytes = 1 << 20;
 	assert_int_equal(mvcc_mem_open(&rig->backend), 0);
-	rig->log[rig->n_log++] = (struct raft_entry){
-		.term = 1, .index = 1, .type = RAFT_ENTRY_CONF_CHANGE,
-		.payload = cluster_encode_add(1, 7, rig_peers, 1, "one"),
-	};
-	rig->hard_state = (struct raft_hard_state){ .term = 1, .commit = 1 };
+	for (uint64_t i = 1; i <= n; i++)
+		rig->log[rig->n_log++] = (struct raft_entry){
+			.term = 1, .index = i, .type = RAFT_ENTRY_CONF_CHANGE,
+			.payload = cluster_encode_add(i, 6 + i, rig_peers, 1, "one"),
+		};
+	rig->hard_state = (struct raft_hard_state){ .term = 1, .commit = n };
 	open_core(rig);
+	return rig;
+}
+
+static inline void rig_free(struct rig *rig)
+{
+	close_core(rig);
+	mvcc_backend_close(rig->backend);
+	for (size_t i = 0; i < rig->n_log; i++)
+		blob_put(rig->log[i].payload);
+	op_result_release(&rig->last);
+	free(rig);
+}
+
+static inline int setup(void **state)
+{
+	struct rig *rig = rig_new(7, 1);
+
 	settle(rig);
 	*state = rig;
 	return 0;
@@ -178,14 +201,7 @@ static inline int setup(void **state)
 
 static inline int teardown(void **state)
 {
-	struct rig *rig = *state;
-
-	close_core(rig);
-	mvcc_backend_close(rig->backend);
-	for (size_t i = 0; i < rig->n_log; i++)
-		blob_put(rig->log[i].payload);
-	op_result_release(&rig->last);
-	free(rig);
+	rig_free(*state);
 	return 0;
 }
 

@@ -179,21 +179,25 @@ $(O)/tests/fault/ask: $(O)/obj/tests/fault/ask.o $(O)/obj/tests/diff/message.o $
 $(tools):
 	$(link) $(LIBS_LIB)
 
-# libraft's proof: scripts, and a simulator. They link nothing but libraft.
-sim := $(O)/raft_script $(O)/raft_sim
+# libraft's proof: scripts, and a simulator; they link nothing but libraft. And kvd's core
+# in libraft's place.
+sim := $(O)/raft_script $(O)/raft_sim $(O)/kvd_sim
 $(O)/raft_script: $(call obj,$(addprefix tests/sim/,raft_script.c script_conf.c \
 	script_group.c script_seen.c script_work.c)) $(O)/libraft.a
 world := run.c world.c net.c disk.c chaos.c calm.c check.c
 $(O)/raft_sim: $(call obj,$(addprefix tests/sim/,raft_sim.c node.c client.c links.c $(world))) \
 	$(O)/libraft.a
+$(O)/kvd_sim: $(call obj,$(addprefix tests/sim/,kvd_sim.c kvd_node.c kvd_store.c kvd_client.c \
+	kvd_watch.c kvd_model.c $(world))) $(O)/kvd.a $(O)/libraft.a $(O)/libmvcc.a $(O)/lib.a
 $(sim):
-	$(link)
+	$(link) $(if $(filter %/kvd_sim,$@),$(LIBS_KVD))
 
 # make sim SEEDS=n: that many groups under every class of faults
 SEEDS ?= 1000
 .PHONY: sim
-sim: $(O)/raft_sim
+sim: $(O)/raft_sim $(O)/kvd_sim
 	@$(O)/raft_sim --seeds $(SEEDS)
+	@$(O)/kvd_sim --seeds $$(( $(SEEDS) / 10 ))
 
 # What libmvcc does a second, beside what the machine does.
 bench += $(O)/tests/bench/mvcc_bench
@@ -202,6 +206,9 @@ $(O)/tests/bench/mvcc_bench: $(call obj,$(addprefix tests/bench/,mvcc_bench.c \
 	$(link) -ldb-5.3
 
 # What libraft costs; the link lets the program count what is allocated.
+bench += $(O)/tests/bench/pause
+$(O)/tests/bench/pause: $(O)/obj/tests/bench/pause.o $(O)/lib.a
+	$(link) $(LIBS_LIB)
 bench += $(O)/tests/bench/raft_bench
 $(O)/tests/bench/raft_bench: $(O)/obj/tests/bench/raft_bench.o $(O)/libraft.a
 	$(link) $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc free)

@@ -72,8 +72,7 @@ static void strike_leap(struct sim *s)
 		return;
 	s->count[SIM_CLOCK_LEAP]++;
 	sim_trace(s, "the clock of %d leaps %d ticks", (int)n->id, (int)ticks);
-	while (ticks--)
-		node_step(s, n, &(struct raft_event){ .type = RAFT_TICK });
+	node_leap(s, n, ticks);
 }
 
 /* It was set back: nothing ticks until it has caught up, but messages come and go. */

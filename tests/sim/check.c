@@ -45,21 +45,25 @@ void check_started(struct sim *s, struct sim_node *n)
 		sim_fail(s, "%d starts as something else than a follower", (int)n->id);
 }
 
-/* Keeps n->terms what the log is now, also before the update is handed out. */
+/* Keeps n->terms what the log is. */
+void check_holds(struct sim *s, struct sim_node *n, const struct raft_entry *e, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (e[i].index >= SIM_INDEXES)
+			sim_fail(s, "the log grows beyond the simulator's limit");
+		n->terms[e[i].index] = e[i].term;
+		n->changes[e[i].index] = e[i].type != RAFT_ENTRY_NORMAL;
+	}
+}
+
+/* Also before the update is handed out. */
 static void follow_log(struct sim *s, struct sim_node *n)
 {
 	const struct raft_update *up = &n->up;
 
 	if (up->snapshot)
 		n->terms[up->snapshot->index] = up->snapshot->term;
-	for (size_t i = 0; i < up->n_entries; i++) {
-		const struct raft_entry *e = &up->entries[i];
-
-		if (e->index >= SIM_INDEXES)
-			sim_fail(s, "the log grows beyond the simulator's limit");
-		n->terms[e->index] = e->term;
-		n->changes[e->index] = e->type != RAFT_ENTRY_NORMAL;
-	}
+	check_holds(s, n, up->entries, up->n_entries);
 }
 
 static bool quorum_has_stored(struct sim *s, const uint64_t *ids, size_t count, uint64_t index,
@@ -291,7 +295,7 @@ void check_apply(struct sim *s, struct sim_node *n, const struct raft_entry *e)
 	if (o->applied[e->index].term != e->term || o->applied[e->index].digest != digest)
 		sim_fail(s, "%d applies another entry at %llu than others", (int)n->id,
 			 LL(e->index));
-	if (s->calm && e->payload && e->payload->len >= sizeof(value)) {
+	if (s->calm && s->probe_value && e->payload && e->payload->len >= sizeof(value)) {
 		memcpy(&value, e->payload->data, sizeof(value));
 		if (value == s->probe_value && !o->probe)
 			o->probe = e->index;

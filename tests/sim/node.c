@@ -206,6 +206,12 @@ int node_step(struct sim *s, struct sim_node *n, const struct raft_event *ev)
 	return ret;
 }
 
+void node_leap(struct sim *s, struct sim_node *n, uint64_t ticks)
+{
+	while (ticks--)
+		node_step(s, n, &(struct raft_event){ .type = RAFT_TICK });
+}
+
 /* --- applying ------------------------------------------------------------------------ */
 
 static bool has_id(const uint64_t *ids, size_t n, uint64_t id)

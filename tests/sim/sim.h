@@ -42,6 +42,9 @@ enum sim_class {
 	SIM_COMPACT, SIM_SNAPSHOT, SIM_SNAPSHOT_LOST, SIM_INSTALLED, SIM_READ, SIM_READ_ANSWERED,
 	SIM_READ_LEASED,
 	SIM_ELECTION, SIM_COMMIT, SIM_QUORUM_CALM, SIM_ALL_CALM, SIM_LATER_LOSS, SIM_TRANSFER_CALM,
+	SIM_KV_WRITE, SIM_KV_READ, SIM_KV_REFUSED, SIM_KV_UNKNOWN, SIM_KV_COMPACT, SIM_KV_EXPIRED,
+	SIM_KV_RENEWED, SIM_KV_HASH, SIM_KV_EVENT, SIM_KV_RESUMED, SIM_KV_LAG, SIM_KV_CUT,
+	SIM_KV_FETCH, SIM_KV_SYNC, SIM_KV_BATCH_KEPT, SIM_KV_BATCH_LOST, SIM_KV_LOG_CUT,
 	SIM_CLASSES
 };
 
@@ -233,6 +236,8 @@ void node_release(struct sim_node *n);
 void node_start(struct sim *s, struct sim_node *n);
 void node_event(struct sim *s, struct sim_node *n, const struct sim_event *ev);
 int node_step(struct sim *s, struct sim_node *n, const struct raft_event *ev);
+/* Its clock leaps. */
+void node_leap(struct sim *s, struct sim_node *n, uint64_t ticks);
 int node_propose(struct sim *s, struct sim_node *n, enum raft_entry_type type, struct blob *b);
 void node_compact(struct sim *s, struct sim_node *n, uint64_t index);
 /* A write is durable. */
@@ -262,6 +267,8 @@ void calm_run(struct sim *s);
 /* check.c */
 void check_begin(struct sim *s);
 void check_started(struct sim *s, struct sim_node *n);
+/* What the log holds from now on. */
+void check_holds(struct sim *s, struct sim_node *n, const struct raft_entry *e, size_t count);
 void check_step(struct sim *s, struct sim_node *n);
 void check_update(struct sim *s, struct sim_node *n);
 void check_entries(struct sim *s, uint64_t id, const struct raft_entry *e, size_t n,

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+/* kvd's core, one member. */
+#include "tests/sim/kvd_sim.h"
+
+#define END_TICKS 100
+
+static void profile(struct sim *s)
+{
+	struct sim_profile *p = &s->profile;
+
+	p->size = p->pool = 1;
+	p->changes = p->eager = p->lease = false;
+	p->loss = p->duplicate = 0;
+	kvd.next_value = 1;
+	kvd.next_lease = 1;
+	model_reset(&kvd.model);
+}
+
+/* Everything once more, when nothing else is under way. */
+static void end(struct sim *s)
+{
+	for (uint64_t id = 1; id <= s->profile.size; id++) {
+		struct sim_node *n = &s->node[id];
+		struct kvd_op *op = client_op(s, REQUEST_RANGE);
+
+		if (!n->raft)
+			continue;
+		op->steps[0] = (struct kvd_step){ .kind = KVD_RANGE, .end = KVD_KEYS };
+		op->read = check_read_asked(s, n);
+		client_ask(s, n, op);
+		client_ask(s, n, client_op(s, REQUEST_HASH_KV));
+		sim_run_until(s, s->now + END_TICKS * SIM_TICK);
+		if (!s->oracle.reads[op->read - 1].answered)
+			sim_fail(s, "%d does not answer in the end", (int)id);
+		mvcc_check(member_of(n)->store);
+		watch_check_end(s, n);
+	}
+	client_release();
+}
+
+const struct sim_program sim_program = {
+	.name = "kvd_sim",
+	.most_nodes = 1,
+	.part = SIM_KVD,
+	.profile = profile,
+	.end = end,
+};

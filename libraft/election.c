@@ -59,6 +59,7 @@ static void reset(struct raft *raft, uint64_t term)
 	raft->election_timeout = election_timeout_draw(raft);
 	raft->transferee = 0;
 	raft->pending_conf = 0;
+	raft->no_change_to = 0;
 	raft->uncommitted_bytes = 0;
 	raft->term_start = 0;
 	raft->elected_alone = false;

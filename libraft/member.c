@@ -62,17 +62,20 @@ int raft_conf_switch(struct raft *raft, struct raft_conf_state *conf)
 	return ret;
 }
 
-/* A leader: the first change in its log that is not in force; UINT64_MAX none. */
-uint64_t raft_next_change(const struct raft *raft)
+/* A leader: the first change in its log that is not in force; UINT64_MAX none. Its log
+ * only grows, so each entry is looked at once. */
+uint64_t raft_next_change(struct raft *raft)
 {
-	uint64_t from = MAX(raft->log.applied, raft->conf_index) + 1;
+	uint64_t known = MAX(MAX(raft->log.applied, raft->conf_index), raft->no_change_to);
 	uint64_t to = MIN(raft->pending_conf, raft->log.last);
 
 	BUG_ON(raft->role != RAFT_LEADER);
-	for (uint64_t i = from; i <= to; i++)
-		if (log_entry(&raft->log, i)->type != RAFT_ENTRY_NORMAL)
-			return i;
-	return UINT64_MAX;
+	for (; known < to; known++)
+		if (log_entry(&raft->log, known + 1)->type != RAFT_ENTRY_NORMAL)
+			break;
+	raft->no_change_to = known;
+	BUG_ON(raft->no_change_to > raft->log.last);
+	return known < to ? known + 1 : UINT64_MAX;
 }
 
 /*

@@ -11,11 +11,17 @@
 
 static size_t progress_pos(const struct raft *raft, uint64_t id)
 {
-	size_t i = 0;
+	size_t lo = 0, hi = raft->n_progress;
 
-	while (i < raft->n_progress && raft->progress[i].id < id)
-		i++;
-	return i;
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (raft->progress[mid].id < id)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
 }
 
 struct raft_progress *progress_find(const struct raft *raft, uint64_t id)

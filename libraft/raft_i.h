@@ -30,7 +30,8 @@
 #define RAFT_INDEX_MAX (UINT64_MAX >> 2)
 #define RAFT_READS_MAX 65536	/* reads that wait in a leader, its own and its peers' */
 #define RAFT_CONTEXT_MAX 64	/* bytes of a message's context, and of a peer's read id */
-#define RAFT_MEMBERS_MAX 1024	/* ids in one set of a configuration */
+#define RAFT_MEMBERS_MAX 256	/* ids in one set of a configuration */
+#define RAFT_ENTRIES_MAX 16384	/* in one RAFT_MSG_APP, however small they are */
 
 /* --- log.c: the log in memory, from the last compaction on ------------------- */
 
@@ -209,6 +210,7 @@ struct raft {
 	bool elected_alone;		/* by its own vote, which may not be stored yet */
 	uint64_t transferee;		/* leadership goes there; 0 no transfer */
 	uint64_t pending_conf;		/* no change before this index is applied */
+	uint64_t no_change_to;		/* nor is there one up to here that is not in force */
 	uint64_t uncommitted_bytes;
 	struct raft_reads reads;
 
@@ -289,7 +291,7 @@ int transfer_leader(struct raft *raft, struct raft_update *up, uint64_t to);
 int transfer_caught_up(struct raft *raft, struct raft_update *up, struct raft_progress *pr);
 
 /* member.c: the configuration in force */
-uint64_t raft_next_change(const struct raft *raft);
+uint64_t raft_next_change(struct raft *raft);
 void raft_commit_changes(struct raft *raft);
 int raft_conf_switch(struct raft *raft, struct raft_conf_state *conf);
 int raft_conf_applied(struct raft *raft, struct raft_update *up,

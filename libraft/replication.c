@@ -12,7 +12,7 @@ static size_t entries_that_fit(const struct raft *raft, uint64_t first)
 
 	for (uint64_t i = first; i <= raft->log.last; i++, n++) {
 		bytes += entry_bytes(log_entry(&raft->log, i));
-		if (n && bytes > raft->max_message_bytes)
+		if (n == RAFT_ENTRIES_MAX || (n && bytes > raft->max_message_bytes))
 			break;
 	}
 	return n;

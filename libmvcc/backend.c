@@ -40,6 +40,17 @@ int mvcc_backend_size(struct mvcc_backend *backend, struct mvcc_backend_size *ou
 	return backend->ops->size(backend, out);
 }
 
+int mvcc_backend_reclaim(struct mvcc_backend *backend, size_t bytes)
+{
+	BUG_ON(!bytes);
+	return backend->ops->reclaim(backend, bytes);
+}
+
+const char *mvcc_backend_why(const struct mvcc_backend *backend)
+{
+	return backend->ops->why(backend);
+}
+
 /* The record says which revision it is of; one that says another is damage. */
 static int fetched_check(const struct mvcc_fetched *item)
 {

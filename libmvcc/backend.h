@@ -72,6 +72,7 @@ struct mvcc_backend_ops {
 		    void *arg);
 	int (*scan_records)(struct mvcc_backend *backend, backend_record_fn fn, void *arg);
 	int (*size)(struct mvcc_backend *backend, struct mvcc_backend_size *out);
+	int (*reclaim)(struct mvcc_backend *backend, size_t bytes);
 	/* The last error in words, or an empty string. */
 	const char *(*why)(const struct mvcc_backend *backend);
 	void (*close)(struct mvcc_backend *backend);

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The backend on Berkeley DB 5.3: the one file that includes <db.h>.
+ * The backend on Berkeley DB 5.3: its environment, its errors, its batches.
  *
- * Two B-trees, revisions.db and records.db, in one transactional environment that
- * is private to this process. There is one thread, so there are no locks; commits
- * write the log but do not force it (DB_TXN_WRITE_NOSYNC), sync() does, and takes a
- * checkpoint when enough log has gone by. Pages carry checksums.
+ * B-trees for the revisions (bdb_segment.c) and one for the small records are in one
+ * transactional environment that is private to this process. There is one thread, so
+ * there are no locks; commits write the log but do not force it
+ * (DB_TXN_WRITE_NOSYNC), sync() does, and takes a checkpoint when enough log has gone
+ * by. Pages carry checksums.
  *
  * Berkeley DB reports a failed fsync once and then says success, and an orderly
  * close after a failed write destroys the environment: after the first error of
@@ -13,9 +14,6 @@
  *
  * What Berkeley DB has to say in words goes to bdb->said, nothing is printed.
  */
-#include <sys/types.h>
-
-#include <db.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -25,37 +23,14 @@
 #include <unistd.h>
 
 #include "libmvcc/bdb_file.h"
-#include "libmvcc/mvcc_i.h"
+#include "libmvcc/bdb_i.h"
 
-#define FORMAT_RECORD "\0format"	/* in the library's own bucket */
-#define FORMAT 1
-#define PAGE_BYTES 16384
+#define FORMAT 2
 #define CACHE_BYTES_DEFAULT ((size_t)32 << 20)
 #define LOG_BUFFER_BYTES (1u << 20)
 #define LOG_FILE_BYTES_DEFAULT (32u << 20)
+#define SEGMENT_BYTES_DEFAULT (64 << 20)
 #define SCAN_BYTES (1u << 20)
-#define WHY_MAX 512
-
-struct bdb {
-	struct mvcc_backend backend;
-	DB_ENV *env;
-	DB *revisions, *records;
-	int dir;			/* locked while we are here */
-	struct pages *pages;
-	int64_t in_use;			/* bytes of all records */
-	uint32_t log_bytes;		/* of one log file */
-	uint8_t *scratch;
-	uint32_t scratch_size;
-	char *path;
-	char said[WHY_MAX / 2], why[WHY_MAX];
-};
-
-static const char *const our_files[] = { "revisions.db", "records.db" };
-
-static struct bdb *bdb_of(const struct mvcc_backend *backend)
-{
-	return container_of(backend, struct bdb, backend);
-}
 
 /* --- errors --------------------------------------------------------------- */
 
@@ -72,8 +47,7 @@ static void on_message(const DB_ENV *env, const char *message)
 {
 }
 
-/* Errors of the system are positive in Berkeley DB, its own are negative. */
-static int translate(int error)
+int bdb_error(int error)
 {
 	switch (error) {
 	case 0:
@@ -91,8 +65,7 @@ static int translate(int error)
 	}
 }
 
-__printf(3, 4)
-static int refuse(struct bdb *bdb, int error, const char *format, ...)
+int bdb_refuse(struct bdb *bdb, int error, const char *format, ...)
 {
 	va_list args;
 
@@ -102,8 +75,7 @@ static int refuse(struct bdb *bdb, int error, const char *format, ...)
 	return error;
 }
 
-/* Puts an error into words, unless that is done. Gives the error back. */
-static int explain(struct bdb *bdb, int error)
+int bdb_explain(struct bdb *bdb, int error)
 {
 	bool damage = error == -EBADMSG;
 	const char *said = bdb->said[0] ? bdb->said :
@@ -111,19 +83,22 @@ static int explain(struct bdb *bdb, int error)
 
 	if (error >= 0 || bdb->why[0])
 		return error;
-	return refuse(bdb, error, damage ? "%s: the store is damaged: %s; restore it from a "
+	return bdb_refuse(bdb, error, damage ? "%s: the store is damaged: %s; restore it from a "
 					   "snapshot or from another member" : "%s: %s",
 		      bdb->path, said);
 }
 
-/* --- records of the two trees --------------------------------------------- */
-
-static DBT dbt_of(const void *data, size_t len)
+int bdb_lost(struct bdb *bdb, const struct segment *seg, int64_t found)
 {
-	return (DBT){ .data = (void *)(uintptr_t)data, .size = (uint32_t)len };
+	char name[SEGMENT_NAME_MAX];
+
+	segment_name(seg->number, name);
+	return bdb_refuse(bdb, -EBADMSG, "%s/%s: the store is damaged: it has %lld records and "
+			  "should have %lld; restore it from a snapshot or from another member",
+			  bdb->path, name, (long long)found, (long long)seg->count.n);
 }
 
-static int scratch_reserve(struct bdb *bdb, uint32_t size)
+int bdb_scratch(struct bdb *bdb, uint32_t size)
 {
 	uint32_t want = MAX(bdb->scratch_size, SCAN_BYTES);
 	uint8_t *p;
@@ -140,197 +115,44 @@ static int scratch_reserve(struct bdb *bdb, uint32_t size)
 	return 0;
 }
 
-static DBT dbt_scratch(const struct bdb *bdb)
-{
-	return (DBT){
-		.data = bdb->scratch, .ulen = bdb->scratch_size, .flags = DB_DBT_USERMEM,
-	};
-}
-
-/*
- * Moves @cursor to the record of a revision, tombstone or not, and reads it into
- * the scratch buffer. 1 where there is one, 0 where there is none.
- */
-static int rev_read(struct bdb *bdb, DBC *cursor, struct mvcc_rev rev, DBT *value)
-{
-	uint8_t want[REV_KEY_MAX], got[REV_KEY_MAX];
-	DBT key;
-	int r;
-
-	rev_key_encode(want, rev.main, (uint32_t)rev.sub);
-	do {
-		memcpy(got, want, REV_KEY_SIZE);
-		key = (DBT){
-			.data = got, .size = REV_KEY_SIZE, .ulen = sizeof(got),
-			.flags = DB_DBT_USERMEM,
-		};
-		*value = dbt_scratch(bdb);
-		r = cursor->get(cursor, &key, value, DB_SET_RANGE);
-	} while (r == DB_BUFFER_SMALL && value->size > bdb->scratch_size &&
-		 !scratch_reserve(bdb, value->size));
-	if (r == DB_NOTFOUND)
-		return 0;
-	if (r)
-		return translate(r);
-	return key.size >= REV_KEY_SIZE && !memcmp(got, want, REV_KEY_SIZE);
-}
+/* --- reading -------------------------------------------------------------- */
 
 static int bdb_get(struct mvcc_backend *backend, struct mvcc_rev rev, struct blob **out)
 {
-	struct bdb *bdb = bdb_of(backend);
-	struct blob *blob = NULL;
-	DBC *cursor;
-	DBT value;
-	int r, closed;
-
-	r = translate(bdb->revisions->cursor(bdb->revisions, NULL, &cursor, 0));
-	if (r)
-		return r;
-	r = rev_read(bdb, cursor, rev, &value);
-	if (r > 0) {
-		blob = blob_copy(slice_of(value.data, value.size));
-		r = blob ? 0 : -ENOMEM;
-	}
-	closed = translate(cursor->close(cursor));
-	if (r || closed) {
-		blob_put(blob);
-		return r ? r : closed;
-	}
-	*out = blob;
-	return 0;
-}
-
-/* --- scans ---------------------------------------------------------------- */
-
-typedef int (*pair_fn)(void *arg, struct slice key, struct slice value);
-
-/* Hands on what one bulk read has brought. */
-static int scan_bulk(DBT *bulk, pair_fn fn, void *arg)
-{
-	uint8_t *key, *value;
-	size_t key_len, value_len;
-	void *at;
-	int r = 0;
-
-	DB_MULTIPLE_INIT(at, bulk);
-	while (!r) {
-		DB_MULTIPLE_KEY_NEXT(at, bulk, key, key_len, value, value_len);
-		if (!at)
-			break;
-		r = fn(arg, slice_of(key, key_len), slice_of(value, value_len));
-	}
-	return r;
-}
-
-/* One bulk read, from @from on or what comes next, into the scratch buffer, which grows to
- * what a large record needs. */
-static int scan_read(struct bdb *bdb, DBC *cursor, const DBT *from, DBT *bulk)
-{
-	uint32_t where = from ? DB_SET_RANGE : DB_NEXT;
-	DBT key;
-	int r;
-
-	do {
-		key = from ? *from : (DBT){ 0 };
-		*bulk = dbt_scratch(bdb);
-		r = cursor->get(cursor, &key, bulk, where | DB_MULTIPLE_KEY);
-	} while (r == DB_BUFFER_SMALL && bulk->size > bdb->scratch_size &&
-		 !scratch_reserve(bdb, bulk->size));
-	return r;
-}
-
-/* @from: NULL for everything. */
-static int scan_tree(struct bdb *bdb, DB *db, const DBT *from, pair_fn fn, void *arg)
-{
-	DBC *cursor;
-	DBT bulk;
-	int r, closed;
-
-	r = translate(db->cursor(db, NULL, &cursor, DB_CURSOR_BULK));
-	if (r)
-		return r;
-	do {
-		r = scan_read(bdb, cursor, from, &bulk);
-		from = NULL;
-		if (r == DB_NOTFOUND) {
-			r = 0;
-			break;
-		}
-		r = r ? translate(r) : scan_bulk(&bulk, fn, arg);
-	} while (!r);
-	closed = translate(cursor->close(cursor));
-	return r ? r : closed;
-}
-
-struct rev_scan {
-	backend_scan_fn fn;
-	void *arg;
-	int64_t bytes;
-};
-
-static int scan_rev(void *arg, struct slice key, struct slice value)
-{
-	struct rev_scan *s = arg;
-	int64_t main;
-	uint32_t sub;
-	int r = rev_key_decode(key, &main, &sub);
-
-	s->bytes += (int64_t)(key.len + value.len);
-	return r ? r : s->fn(s->arg, main, sub, value);
+	return segments_get(bdb_of(backend), rev, out);
 }
 
 static int bdb_scan(struct mvcc_backend *backend, struct mvcc_rev from, backend_scan_fn fn,
 		    void *arg)
 {
 	struct bdb *bdb = bdb_of(backend);
-	struct rev_scan s = { .fn = fn, .arg = arg };
-	uint8_t buf[REV_KEY_MAX];
-	DBT key = dbt_of(buf, rev_key_encode(buf, from.main, (uint32_t)from.sub));
-	int r = explain(bdb, scan_tree(bdb, bdb->revisions, &key, scan_rev, &s));
 
-	if (!r && !from.main)
-		bdb->in_use = s.bytes;
-	return r;
+	return bdb_explain(bdb, segments_scan(bdb, from, fn, arg));
+}
+
+struct record_scan {
+	backend_record_fn fn;
+	void *arg;
+};
+
+/* The map of the segments is nobody else's. */
+static int scan_record(void *arg, struct slice key, struct slice value)
+{
+	const struct slice map = { (const uint8_t *)SEGMENT_RECORD, sizeof(SEGMENT_RECORD) - 1 };
+	const struct record_scan *s = arg;
+
+	return slice_has_prefix(key, map) ? 0 : s->fn(s->arg, key, value);
 }
 
 static int bdb_scan_records(struct mvcc_backend *backend, backend_record_fn fn, void *arg)
 {
 	struct bdb *bdb = bdb_of(backend);
+	struct record_scan s = { fn, arg };
 
-	return explain(bdb, scan_tree(bdb, bdb->records, NULL, fn, arg));
+	return bdb_explain(bdb, bdb_scan_tree(bdb, bdb->records, NULL, scan_record, &s));
 }
 
 /* --- writing -------------------------------------------------------------- */
-
-static int write_put(struct bdb *bdb, DB_TXN *txn, const struct batch_put *put)
-{
-	uint8_t buf[REV_KEY_MAX];
-	DBT key = dbt_of(buf, rev_key_encode(buf, put->main, put->sub));
-	DBT value = dbt_of(put->kv->data, put->kv->len);
-
-	bdb->in_use += (int64_t)(key.size + value.size);
-	return translate(bdb->revisions->put(bdb->revisions, txn, &key, &value, 0));
-}
-
-/* The size of the record is wanted for the accounts, so it is read on the way. */
-static int write_drop(struct bdb *bdb, DB_TXN *txn, const struct batch_drop *drop)
-{
-	struct mvcc_rev rev = { drop->main, drop->sub & ~SUB_TOMBSTONE };
-	DBC *cursor;
-	DBT value;
-	int r, closed;
-
-	r = translate(bdb->revisions->cursor(bdb->revisions, txn, &cursor, 0));
-	if (r)
-		return r;
-	r = rev_read(bdb, cursor, rev, &value);
-	if (r > 0) {
-		bdb->in_use -= REV_KEY_SIZE + !!(drop->sub & SUB_TOMBSTONE) + (int64_t)value.size;
-		r = translate(cursor->del(cursor, 0));
-	}
-	closed = translate(cursor->close(cursor));
-	return r ? r : closed;
-}
 
 static int write_record(struct bdb *bdb, DB_TXN *txn, const struct batch_record *rec)
 {
@@ -339,52 +161,55 @@ static int write_record(struct bdb *bdb, DB_TXN *txn, const struct batch_record 
 
 	if (!rec->value) {
 		r = bdb->records->del(bdb->records, txn, &key, 0);
-		return r == DB_NOTFOUND ? 0 : translate(r);
+		return r == DB_NOTFOUND ? 0 : bdb_error(r);
 	}
 	value = dbt_of(rec->value->data, rec->value->len);
-	return translate(bdb->records->put(bdb->records, txn, &key, &value, 0));
+	return bdb_error(bdb->records->put(bdb->records, txn, &key, &value, 0));
 }
 
 static int bdb_write(struct mvcc_backend *backend, const struct mvcc_batch *batch)
 {
 	struct bdb *bdb = bdb_of(backend);
 	DB_TXN *txn;
-	int r = translate(bdb->env->txn_begin(bdb->env, NULL, &txn, 0));
+	int r = segments_prepare(bdb, batch);
 
+	if (!r)
+		r = bdb_error(bdb->env->txn_begin(bdb->env, NULL, &txn, 0));
 	if (r)
 		return r;
-	for (size_t i = 0; i < batch->n_puts && !r; i++)
-		r = write_put(bdb, txn, &batch->puts[i]);
-	for (size_t i = 0; i < batch->n_drops && !r; i++)
-		r = write_drop(bdb, txn, &batch->drops[i]);
+	r = segments_put(bdb, txn, batch);
+	if (!r)
+		r = segments_drop(bdb, txn, batch);
 	for (size_t i = 0; i < batch->n_records && !r; i++)
 		r = write_record(bdb, txn, &batch->records[i]);
 	if (r) {
 		txn->abort(txn);
 		return r;
 	}
-	return translate(txn->commit(txn, 0));
+	return bdb_error(txn->commit(txn, 0));
 }
 
 static int bdb_sync(struct mvcc_backend *backend)
 {
 	const struct bdb *bdb = bdb_of(backend);
 	DB_ENV *env = bdb->env;
-	int r = translate(env->log_flush(env, NULL));
+	int r = bdb_error(env->log_flush(env, NULL));
 
-	return r ? r : translate(env->txn_checkpoint(env, bdb->log_bytes / 2048, 0, 0));
+	return r ? r : bdb_error(env->txn_checkpoint(env, bdb->log_bytes / 2048, 0, 0));
 }
 
-/* Pages that are only in Berkeley DB's cache yet count too: the file grows when they
- * are written back, which may be much later. */
-static int tree_bytes(DB *db, int64_t *out)
+int bdb_tree_bytes(struct bdb *bdb, DB *db, const char *file, int64_t *out)
 {
 	DB_BTREE_STAT *stat;
-	int r = db->stat(db, NULL, &stat, DB_FAST_STAT);
+	struct stat st;
+	int r;
 
+	if (fstatat(bdb->dir, file, &st, 0))
+		return -errno;
+	r = db->stat(db, NULL, &stat, DB_FAST_STAT);
 	if (r)
-		return translate(r);
-	*out = (int64_t)stat->bt_pagecnt * stat->bt_pagesize;
+		return bdb_error(r);
+	*out = MAX((int64_t)stat->bt_pagecnt * stat->bt_pagesize, (int64_t)st.st_size);
 	free(stat);
 	return 0;
 }
@@ -392,20 +217,27 @@ static int tree_bytes(DB *db, int64_t *out)
 static int bdb_size(struct mvcc_backend *backend, struct mvcc_backend_size *out)
 {
 	struct bdb *bdb = bdb_of(backend);
-	DB *const trees[] = { bdb->revisions, bdb->records };
-	int64_t total = 0, bytes;
-	struct stat st;
-	int r;
+	struct mvcc_backend_size size = { 0 };
+	int64_t bytes;
+	int r = bdb_tree_bytes(bdb, bdb->records, RECORDS_FILE, &size.total);
 
-	for (size_t i = 0; i < ARRAY_SIZE(our_files); i++) {
-		if (fstatat(bdb->dir, our_files[i], &st, 0))
-			return -errno;
-		if ((r = tree_bytes(trees[i], &bytes)))
-			return r;
-		total += MAX(bytes, (int64_t)st.st_size);
+	for (size_t i = 0; i < bdb->n_segments && !r; i++) {
+		struct segment *seg = bdb->segments[i];
+
+		r = segment_size(bdb, seg, &bytes);
+		/* nothing more is appended to it */
+		if (!r && i + 1 < bdb->n_segments)
+			seg->file_bytes = bytes;
+		size.total += bytes;
+		size.in_use += segment_live(seg, seg->count.bytes);
 	}
-	*out = (struct mvcc_backend_size){ total, bdb->in_use };
-	return 0;
+	if (!r && bdb->merge.target) {
+		r = segment_size(bdb, bdb->merge.target, &bytes);
+		size.total += bytes;
+	}
+	if (!r)
+		*out = size;
+	return r;
 }
 
 static const char *bdb_why(const struct mvcc_backend *backend)
@@ -419,11 +251,9 @@ static const char *bdb_why(const struct mvcc_backend *backend)
  * end of the process at the wrong moment leaves them. */
 static bool is_ours(const char *name)
 {
-	if (!strncmp(name, "__db.", 5) || !strcmp(name, PAGES_FILE))
+	if (!strncmp(name, "__db.", 5) || !strcmp(name, RECORDS_FILE) ||
+	    !strcmp(name, PAGES_FILE) || segment_number(name))
 		return true;
-	for (size_t i = 0; i < ARRAY_SIZE(our_files); i++)
-		if (!strcmp(name, our_files[i]))
-			return true;
 	return !strncmp(name, "log.", 4) && strlen(name) == 14 &&
 	       strspn(name + 4, "0123456789") == 10;
 }
@@ -437,15 +267,15 @@ static int dir_check(struct bdb *bdb)
 	int r = 0;
 
 	if (!dir)
-		return refuse(bdb, -errno, "%s: cannot be read: %s", path, strerror(errno));
+		return bdb_refuse(bdb, -errno, "%s: cannot be read: %s", path, strerror(errno));
 	while (!r && (e = readdir(dir))) {
 		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
 			continue;
 		if (!strcmp(e->d_name, "DB_CONFIG"))
-			r = refuse(bdb, -EINVAL, "%s/DB_CONFIG: remove it: it would change how "
+			r = bdb_refuse(bdb, -EINVAL, "%s/DB_CONFIG: remove it: it would change how "
 				   "Berkeley DB keeps the data", path);
 		else if (!is_ours(e->d_name))
-			r = refuse(bdb, -ENOTEMPTY, "%s/%s: not a file of this store; the store "
+			r = bdb_refuse(bdb, -ENOTEMPTY, "%s/%s: not a file of this store; the store "
 				   "needs a directory of its own", path, e->d_name);
 	}
 	closedir(dir);
@@ -459,9 +289,9 @@ static int dir_lock(struct bdb *bdb)
 
 	bdb->dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (bdb->dir < 0)
-		return refuse(bdb, -errno, "%s: cannot be opened: %s", path, strerror(errno));
+		return bdb_refuse(bdb, -errno, "%s: cannot be opened: %s", path, strerror(errno));
 	if (flock(bdb->dir, LOCK_EX | LOCK_NB))
-		return refuse(bdb, -EBUSY, "%s: in use by another process", path);
+		return bdb_refuse(bdb, -EBUSY, "%s: in use by another process", path);
 	return 0;
 }
 
@@ -497,7 +327,7 @@ static int env_open(struct bdb *bdb, const struct mvcc_bdb_args *args)
 	set_file_hooks();
 	r = db_env_create(&env, 0);
 	if (r)
-		return translate(r);
+		return bdb_error(r);
 	bdb->env = env;
 	env->app_private = bdb;
 	env->set_errcall(env, on_error);
@@ -515,22 +345,29 @@ static int env_open(struct bdb *bdb, const struct mvcc_bdb_args *args)
 	if (!r)
 		r = env->open(env, args->dir, DB_CREATE | DB_PRIVATE | DB_INIT_TXN | DB_INIT_LOG |
 			      DB_INIT_MPOOL | DB_THREAD | DB_RECOVER, 0600);
-	return translate(r);
+	return bdb_error(r);
 }
 
-static int tree_open(struct bdb *bdb, const char *file, DB **out)
+int bdb_tree_open(struct bdb *bdb, DB_TXN *txn, const char *file, uint32_t flags, DB **out)
 {
-	int r = db_create(out, bdb->env, 0);
+	DB *db;
+	int r = db_create(&db, bdb->env, 0);
 
+	if (r)
+		return bdb_error(r);
+	r = db->set_flags(db, DB_CHKSUM);
 	if (!r)
-		r = (*out)->set_flags(*out, DB_CHKSUM);
+		r = db->set_pagesize(db, BDB_PAGE_BYTES);
 	if (!r)
-		r = (*out)->set_pagesize(*out, PAGE_BYTES);
-	if (!r)
-		r = (*out)->open(*out, NULL, file, NULL, DB_BTREE,
-				 DB_CREATE | DB_THREAD | DB_AUTO_COMMIT, 0600);
-	/* nothing that is asked for here is invalid: the file is */
-	return r == EINVAL ? -EBADMSG : translate(r);
+		r = db->open(db, txn, file, NULL, DB_BTREE,
+			     flags | DB_THREAD | (txn ? 0 : DB_AUTO_COMMIT), 0600);
+	if (r) {
+		db->close(db, DB_NOSYNC);
+		/* nothing that is asked for here is invalid: the file is */
+		return r == EINVAL ? -EBADMSG : bdb_error(r);
+	}
+	*out = db;
+	return 0;
 }
 
 static int pair_seen(void *arg, struct slice key, struct slice value)
@@ -548,19 +385,21 @@ static int format_check(struct bdb *bdb)
 	value = (DBT){ .data = bytes, .ulen = sizeof(bytes), .flags = DB_DBT_USERMEM };
 	r = bdb->records->get(bdb->records, NULL, &key, &value, 0);
 	if (r && r != DB_NOTFOUND)
-		return translate(r);
+		return bdb_error(r);
 	if (!r && value.size == sizeof(bytes) && get_be64(bytes) == FORMAT)
 		return 0;
 	if (!r)
-		return refuse(bdb, -EPROTONOSUPPORT, "%s: written by a newer version of this "
-			      "program; use that one", bdb->path);
-	r = scan_tree(bdb, bdb->revisions, NULL, pair_seen, NULL);
+		return bdb_refuse(bdb, -EPROTONOSUPPORT, "%s: written by %s version of this "
+				  "program; use that one", bdb->path,
+				  value.size == sizeof(bytes) && get_be64(bytes) < FORMAT ?
+				  "an older" : "a newer");
+	r = bdb_scan_tree(bdb, bdb->records, NULL, pair_seen, NULL);
 	if (r)
-		return r < 0 ? r : refuse(bdb, -EPROTONOSUPPORT, "%s: holds revisions but does not "
-					  "say in which format", bdb->path);
+		return r < 0 ? r : bdb_refuse(bdb, -EPROTONOSUPPORT, "%s: holds revisions but does "
+					      "not say in which format", bdb->path);
 	put_be64(bytes, FORMAT);
 	value = dbt_of(bytes, sizeof(bytes));
-	return translate(bdb->records->put(bdb->records, NULL, &key, &value, 0));
+	return bdb_error(bdb->records->put(bdb->records, NULL, &key, &value, 0));
 }
 
 static int bdb_start(struct bdb *bdb, const struct mvcc_bdb_args *args)
@@ -570,26 +409,25 @@ static int bdb_start(struct bdb *bdb, const struct mvcc_bdb_args *args)
 	if (!r)
 		r = dir_lock(bdb);
 	if (!r)
-		r = scratch_reserve(bdb, SCAN_BYTES);
+		r = bdb_scratch(bdb, SCAN_BYTES);
 	if (!r)
 		r = pages_start(bdb);
 	if (!r)
 		r = env_open(bdb, args);
 	if (!r)
-		r = tree_open(bdb, our_files[0], &bdb->revisions);
+		r = bdb_tree_open(bdb, NULL, RECORDS_FILE, DB_CREATE, &bdb->records);
 	if (!r)
-		r = tree_open(bdb, our_files[1], &bdb->records);
-	return r ? r : format_check(bdb);
+		r = format_check(bdb);
+	return r ? r : segments_open(bdb);
 }
 
 static void bdb_close(struct mvcc_backend *backend)
 {
 	struct bdb *bdb = bdb_of(backend);
 
+	segments_close(bdb);
 	if (bdb->records)
 		bdb->records->close(bdb->records, 0);
-	if (bdb->revisions)
-		bdb->revisions->close(bdb->revisions, 0);
 	if (bdb->env && !bdb->env->close(bdb->env, 0) && bdb->pages)
 		pages_settle(bdb->pages);
 	files_unguard(bdb->pages);
@@ -608,6 +446,7 @@ static const struct mvcc_backend_ops bdb_ops = {
 	.scan = bdb_scan,
 	.scan_records = bdb_scan_records,
 	.size = bdb_size,
+	.reclaim = bdb_reclaim,
 	.why = bdb_why,
 	.close = bdb_close,
 };
@@ -623,8 +462,10 @@ int mvcc_bdb_open(const struct mvcc_bdb_args *args, struct mvcc_backend **out,
 	bdb->backend.ops = &bdb_ops;
 	bdb->dir = -1;
 	bdb->log_bytes = args->log_bytes ? (uint32_t)args->log_bytes : LOG_FILE_BYTES_DEFAULT;
+	bdb->segment_bytes = args->segment_bytes ? (int64_t)args->segment_bytes :
+						   SEGMENT_BYTES_DEFAULT;
 	bdb->path = strdup(args->dir);
-	r = bdb->path ? explain(bdb, bdb_start(bdb, args)) : -ENOMEM;
+	r = bdb->path ? bdb_explain(bdb, bdb_start(bdb, args)) : -ENOMEM;
 	if (r) {
 		snprintf(why, why_size, "%s", bdb->why);
 		bdb_close(&bdb->backend);

@@ -205,6 +205,12 @@ static int mem_size(struct mvcc_backend *backend, struct mvcc_backend_size *out)
 	return 0;
 }
 
+/* Memory is given back as it is freed. */
+static int mem_reclaim(struct mvcc_backend *backend, size_t bytes)
+{
+	return 0;
+}
+
 static const char *mem_why(const struct mvcc_backend *backend)
 {
 	return "";
@@ -230,6 +236,7 @@ static const struct mvcc_backend_ops mem_ops = {
 	.scan = mem_scan,
 	.scan_records = mem_scan_records,
 	.size = mem_size,
+	.reclaim = mem_reclaim,
 	.why = mem_why,
 	.close = mem_close,
 };

@@ -94,6 +94,7 @@ struct mvcc_bdb_args {
 	size_t cache_bytes;	/* Berkeley DB's own page cache */
 	size_t log_bytes;	/* of one of its log files, and a checkpoint for each half of
 				   one; 0 means 32 MiB; at least 64 KiB */
+	size_t segment_bytes;	/* of one file of revisions, about; 0 means 64 MiB */
 };
 
 /* On failure @why (of @why_size bytes) says what was wrong and what to do. */
@@ -124,6 +125,28 @@ struct mvcc_backend_size {
 	int64_t total, in_use;	/* bytes on disk; of those, holding records */
 };
 int mvcc_backend_size(struct mvcc_backend *backend, struct mvcc_backend_size *out);
+/* What the backend last had to say of an error, with the file, or an empty string. */
+const char *mvcc_backend_why(const struct mvcc_backend *backend);
+
+/*
+ * Gives the space of removed revisions back to the file system, in slices between
+ * other work: each call copies about @bytes of records that are still there, in a
+ * transaction of its own, or removes a file. Positive while there is more to do; 0
+ * where nothing is worth the copying any more, and while a backup is under way. An
+ * error is final.
+ *
+ * Revisions are in files of about segment_bytes. What is left of those in which a
+ * quarter or more is removed goes to new ones, several neighbours into one; then they
+ * are removed whole. Space that removals leave in a file is not used otherwise, so
+ * this is to be called after every compaction, not only when somebody asks for it. It
+ * needs about segment_bytes of free disk for a while. Writing, removing and reading go
+ * on between calls; the end of the process at any moment loses nothing but the copying.
+ * Until then mvcc_backend_size() counts in_use as if records of one file were of equal
+ * size; after it, and after mvcc_open(), in_use is exact.
+ *
+ * Not before mvcc_open(), which counts what is there.
+ */
+int mvcc_backend_reclaim(struct mvcc_backend *backend, size_t bytes);
 
 /* --- opening -------------------------------------------------------------- */
 

@@ -51,6 +51,24 @@ static void strike_crash_all(struct sim *s)
 	}
 }
 
+/* All but the leader are gone for a moment; whom it is cut off from, none hears. */
+static void strike_crash_followers(struct sim *s)
+{
+	struct sim_node *leader = chaos_leader(s);
+
+	if (!leader)
+		return;
+	for (uint64_t id = 1; id <= s->profile.pool; id++) {
+		if (id == leader->id)
+			continue;
+		if (s->node[id].raft)
+			disk_crash(s, &s->node[id]);
+		sim_at(s, sim_draw(s, 3 * SIM_TICK),
+		       &(struct sim_event){ .kind = SIM_EV_RESTART, .node = id });
+		s->down[leader->id][id] = s->down[id][leader->id] = sim_draw(s, 2);
+	}
+}
+
 static void strike_pause(struct sim *s)
 {
 	struct sim_node *n = sim_draw(s, 2) ? chaos_draw_up(s) : chaos_leader(s);
@@ -209,7 +227,7 @@ static void strike_change(struct sim *s)
 {
 	struct sim_node *n = sim_draw(s, 4) ? chaos_leader(s) : chaos_draw_up(s);
 
-	if (n && n->paused_until <= s->now)
+	for (uint64_t hurry = 1 + sim_draw(s, 3); n && n->paused_until <= s->now && hurry; hurry--)
 		chaos_change(s, n);
 }
 
@@ -224,6 +242,19 @@ static void strike_event(struct sim *s, struct sim_node *n, enum raft_event_type
 static void strike_transfer(struct sim *s)
 {
 	strike_event(s, sim_draw(s, 4) ? chaos_leader(s) : chaos_draw_up(s), RAFT_TRANSFER);
+}
+
+/* Leadership is handed over by one that hears of nothing from then on. */
+static void strike_hand_over(struct sim *s)
+{
+	struct sim_node *leader = chaos_leader(s);
+
+	if (!leader)
+		return;
+	sim_trace(s, "%d hands over and hears nothing more", (int)leader->id);
+	strike_event(s, leader, RAFT_TRANSFER);
+	for (uint64_t i = 1; i < SIM_NODES; i++)
+		s->down[i][leader->id] = i != leader->id;
 }
 
 static void strike_campaign(struct sim *s)
@@ -262,10 +293,12 @@ static const struct {
 	uint32_t weight;
 	void (*strike)(struct sim *s);
 } actions[] = {
-	{ 10, strike_crash }, { 1, strike_crash_all }, { 6, strike_pause }, { 3, strike_leap },
+	{ 10, strike_crash }, { 1, strike_crash_all }, { 1, strike_crash_followers },
+	{ 6, strike_pause }, { 3, strike_leap },
 	{ 3, strike_stop }, { 6, strike_one_way }, { 4, strike_links }, { 6, strike_isolate },
 	{ 5, strike_split }, { 3, strike_bridge }, { 2, strike_ring }, { 12, strike_change },
-	{ 6, strike_transfer }, { 3, strike_campaign }, { 3, strike_forget },
+	{ 6, strike_transfer }, { 3, strike_hand_over }, { 3, strike_campaign },
+	{ 3, strike_forget },
 	{ 3, strike_report }, { 24, strike_compact }, { 14, heal },
 };
 
@@ -328,7 +361,11 @@ void chaos_profile(struct sim *s, uint64_t nodes)
 	p->changes = sim_draw(s, 2);
 	p->eager = p->changes && sim_draw(s, 2);
 	p->apply_delay = delays[sim_draw(s, ARRAY_SIZE(delays))] * (sim_draw(s, 4) ? 1 : 5);
-	p->lease = !sim_draw(s, 5);
+	p->lease = !sim_draw(s, 4);
+	if (p->lease && sim_draw(s, 2)) {
+		p->late = 100 + (uint32_t)sim_draw(s, 300);
+		p->late_delay = 1 + sim_draw(s, 2 * SIM_ELECTION_TICKS * SIM_TICK);
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(actions); i++) {
 		bool on = sim_draw(s, 3) || actions[i].strike == heal;
 

@@ -227,7 +227,7 @@ fuzz: $(fuzzers)
 	@for f in $(notdir $^); do O=$(abspath $(O)) tests/fuzz/run.sh $$f $(FUZZ_SECONDS) || exit; done
 
 # What happens to the store when disks, memory and power fail.
-fault := $(addprefix $(O)/tests/fault/,power)
+fault := $(addprefix $(O)/tests/fault/,power error)
 $(fault): $(O)/tests/fault/%: $(call obj,$(addprefix tests/fault/,%.c shim.c image.c model.c \
 	verify.c)) $(O)/libmvcc.a
 	$(link) -ldb-5.3

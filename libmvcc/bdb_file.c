@@ -183,18 +183,18 @@ int file_open(const char *path, int flags, ...)
 	return fd;
 }
 
+/* A close that fails is closed again by Berkeley DB, which crashes then. What fails here
+ * fails in all that comes later. */
 int file_close(int fd)
 {
 	struct guarded *f = guarded(fd);
-	int r = 0, closed;
 
 	if (f) {
 		if (pages_wait_for(f->pages, fd))
-			r = pages_sync(f->pages, fd);
+			pages_sync(f->pages, fd);
 		guarded_remove(f);
 	}
-	closed = close(fd);
-	return r ? result(r) : closed;
+	return close(fd);
 }
 
 /* The pages of a file are on their way to it by its name. */

@@ -345,6 +345,7 @@ int pages_sync(struct pages *pages, int fd)
 	for (size_t i = 0; i < pages->n_unsynced && !r; i++)
 		if (pages->unsynced[i] == fd)
 			pages->unsynced[i--] = pages->unsynced[--pages->n_unsynced];
+	pages->failed = r;
 	return r;
 }
 

@@ -105,6 +105,7 @@ else
 fi
 scripts e2e
 suite fault/power "$O/tests/fault/power"
+suite fault/error "$O/tests/fault/error"
 suite fault/bad_input tests/fault/bad_input.sh
 suite fault/kill tests/fault/kill.sh 10
 

@@ -295,7 +295,7 @@ void *shared_memory(size_t size)
 	return p;
 }
 
-#define CHILD_SECONDS 60
+#define CHILD_SECONDS 20
 
 int in_child(void (*fn)(void *arg), void *arg)
 {

@@ -95,7 +95,7 @@ int bdb_lost(struct bdb *bdb, const struct segment *seg, int64_t found)
 	segment_name(seg->number, name);
 	return bdb_refuse(bdb, -EBADMSG, "%s/%s: the store is damaged: it has %lld records and "
 			  "should have %lld; restore it from a snapshot or from another member",
-			  bdb->path, name, (long long)found, (long long)seg->count.n);
+			  bdb->path, name, (long long)found, (long long)seg->all.n);
 }
 
 int bdb_scratch(struct bdb *bdb, uint32_t size)
@@ -229,7 +229,7 @@ static int bdb_size(struct mvcc_backend *backend, struct mvcc_backend_size *out)
 		if (!r && i + 1 < bdb->n_segments)
 			seg->file_bytes = bytes;
 		size.total += bytes;
-		size.in_use += segment_live(seg, seg->count.bytes);
+		size.in_use += seg->live.bytes;
 	}
 	if (!r && bdb->merge.target) {
 		r = segment_size(bdb, bdb->merge.target, &bytes);

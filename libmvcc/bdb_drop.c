@@ -128,6 +128,7 @@ static int segment_drop(struct segment *seg, DB_TXN *txn, const struct batch_dro
 		r = list_write(seg, txn, fresh, n_fresh);
 	if (!r && n_fresh)
 		r = drops_add(seg, fresh, n_fresh);
+	segment_count_drop(&seg->live, n_fresh);
 	seg->file_bytes = 0;
 	free(fresh);
 	return r;

@@ -50,7 +50,6 @@ struct drop {
 	uint32_t sub;
 };
 
-/* Records, the dropped ones too. */
 struct segment_count {
 	int64_t n, bytes;
 	int64_t packed;			/* what they take in a file without gaps */
@@ -60,8 +59,9 @@ struct segment {
 	int64_t first;
 	uint64_t number;
 	DB *db;
-	struct segment_count count;
-	bool counted;			/* that is known */
+	bool counted;			/* both counts are known */
+	struct segment_count all;	/* dropped ones too */
+	struct segment_count live;	/* the others; what is dropped goes as an average one */
 	bool fresh;			/* made since the reclaim began */
 	int64_t file_bytes;		/* of one that is not written to any more, else 0 */
 	uint64_t lists;			/* the number of the next list of drops */
@@ -144,8 +144,7 @@ size_t segment_find(const struct bdb *bdb, int64_t main);
 void segment_count_add(struct segment_count *count, struct slice key, struct slice value);
 int segment_put(struct segment *seg, DB_TXN *txn, struct slice key, struct slice value);
 int segment_size(struct bdb *bdb, struct segment *seg, int64_t *out);
-/* Of @total, a figure of all its records, what those have that are not dropped. */
-int64_t segment_live(const struct segment *seg, int64_t total);
+void segment_count_drop(struct segment_count *count, size_t n);
 int segments_put(struct bdb *bdb, DB_TXN *txn, const struct mvcc_batch *batch);
 /* Sees to a segment that @batch can be appended to. */
 int segments_prepare(struct bdb *bdb, const struct mvcc_batch *batch);

@@ -161,7 +161,7 @@ struct segment_scan {
 	backend_scan_fn fn;
 	void *arg;
 	size_t at;			/* in the list of drops */
-	struct segment_count count;
+	struct segment_count all, live;
 };
 
 static int scan_rev(void *arg, struct slice key, struct slice value)
@@ -175,9 +175,10 @@ static int scan_rev(void *arg, struct slice key, struct slice value)
 		return r;
 	if (main < s->seg->first || main - s->seg->first > UINT32_MAX)
 		return -EBADMSG;
-	segment_count_add(&s->count, key, value);
+	segment_count_add(&s->all, key, value);
 	if (segment_dropped(s->seg, main, sub, &s->at))
 		return 0;
+	segment_count_add(&s->live, key, value);
 	return s->fn(s->arg, main, sub, value);
 }
 
@@ -197,9 +198,10 @@ int segment_scan(struct bdb *bdb, struct segment *seg, struct mvcc_rev from,
 	r = bdb_scan_tree(bdb, seg->db, &key, scan_rev, &s);
 	if (r || !whole)
 		return r;
-	if (seg->counted && seg->count.n != s.count.n)
-		return bdb_lost(bdb, seg, s.count.n);
-	seg->count = s.count;
+	if (seg->counted && seg->all.n != s.all.n)
+		return bdb_lost(bdb, seg, s.all.n);
+	seg->all = s.all;
+	seg->live = s.live;
 	seg->counted = true;
 	return 0;
 }

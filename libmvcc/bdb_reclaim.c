@@ -28,7 +28,7 @@ static int candidate_look(struct bdb *bdb, struct segment *seg, struct candidate
 
 	if (r)
 		return r;
-	*out = (struct candidate){ .live = segment_live(seg, seg->count.packed) };
+	*out = (struct candidate){ .live = seg->live.packed };
 	if (!seg->counted || seg->fresh)
 		return 0;
 	gain = bytes - file_of(out->live);
@@ -217,7 +217,7 @@ static int merge_finish(struct bdb *bdb)
 {
 	struct merge *m = &bdb->merge;
 	struct segment **at = &bdb->segments[m->from];
-	bool empty = !segment_live(m->target, m->target->count.n);
+	bool empty = !m->target->live.n;
 	int r = map_exchange(bdb, empty);
 
 	for (size_t i = 0; i < m->n && !r; i++)

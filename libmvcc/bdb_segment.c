@@ -70,15 +70,6 @@ int segment_create(struct bdb *bdb, DB_TXN *txn, int64_t first, struct segment *
 	return 0;
 }
 
-int64_t segment_live(const struct segment *seg, int64_t total)
-{
-	int64_t n = seg->count.n, drops = (int64_t)seg->n_drops;
-
-	if (drops >= n)
-		return 0;
-	return total - total / n * drops - total % n * drops / n;
-}
-
 int segment_size(struct bdb *bdb, struct segment *seg, int64_t *out)
 {
 	char name[SEGMENT_NAME_MAX];
@@ -113,11 +104,21 @@ void segment_count_add(struct segment_count *count, struct slice key, struct sli
 	count->packed += packed_size(key.len, value.len);
 }
 
+void segment_count_drop(struct segment_count *count, size_t n)
+{
+	for (; n && count->n; n--) {
+		count->bytes -= count->bytes / count->n;
+		count->packed -= count->packed / count->n;
+		count->n--;
+	}
+}
+
 int segment_put(struct segment *seg, DB_TXN *txn, struct slice key, struct slice value)
 {
 	DBT k = dbt_of(key.data, key.len), v = dbt_of(value.data, value.len);
 
-	segment_count_add(&seg->count, key, value);
+	segment_count_add(&seg->all, key, value);
+	segment_count_add(&seg->live, key, value);
 	return bdb_error(seg->db->put(seg->db, txn, &k, &v, 0));
 }
 
@@ -175,7 +176,7 @@ int segment_roll(struct bdb *bdb, int64_t first)
 
 static bool segment_is_full(const struct bdb *bdb, const struct segment *seg, int64_t main)
 {
-	return seg->count.packed >= bdb->segment_bytes || main - seg->first > UINT32_MAX;
+	return seg->all.packed >= bdb->segment_bytes || main - seg->first > UINT32_MAX;
 }
 
 int segments_prepare(struct bdb *bdb, const struct mvcc_batch *batch)

@@ -141,8 +141,8 @@ const char *mvcc_backend_why(const struct mvcc_backend *backend);
  * this is to be called after every compaction, not only when somebody asks for it. It
  * needs about segment_bytes of free disk for a while. Writing, removing and reading go
  * on between calls; the end of the process at any moment loses nothing but the copying.
- * Until then mvcc_backend_size() counts in_use as if records of one file were of equal
- * size; after it, and after mvcc_open(), in_use is exact.
+ * mvcc_backend_size() takes what is removed from a file for records of the average size
+ * in it; after mvcc_open() in_use is exact.
  *
  * Not before mvcc_open(), which counts what is there.
  */

@@ -338,6 +338,44 @@ static void cmd_store(struct script *s, const struct words *w)
 	rig_store(&s->rig);
 }
 
+/* --- commands: the hash --------------------------------------------------- */
+
+static void crc32c(void *arg, struct slice bytes)
+{
+	uint32_t *crc = arg, c = ~*crc;
+
+	for (size_t i = 0; i < bytes.len; i++) {
+		c ^= bytes.data[i];
+		for (int bit = 0; bit < 8; bit++)
+			c = c >> 1 ^ (c & 1 ? 0x82f63b78 : 0);
+	}
+	*crc = ~c;
+}
+
+/* As HashKV answers: the hash, and the compact revision that it was made under. */
+static void cmd_hash(struct script *s, const struct words *w)
+{
+	int64_t revision = w->n > 1 ? strtoll(w->word[1], NULL, 10) : 0;
+	struct mvcc_hash hash;
+	uint32_t crc = 0;
+	int r = mvcc_hash_begin(s->rig.store, revision, &hash);
+
+	if (r) {
+		say_outcome(s, r);
+		return;
+	}
+	while ((r = mvcc_hash_step(s->rig.store, &hash, 2)) > 0)
+		;
+	assert_int_equal(r, 0);
+	rig_store(&s->rig);
+	while ((r = mvcc_backend_hash(s->rig.backend, &hash, 100, crc32c, &crc)) > 0)
+		;
+	assert_int_equal(r, 0);
+	say(s, "hash %u of %" PRId64 " compacted %" PRId64 "\n", crc, hash.revision,
+	    hash.compact_revision);
+	mvcc_hash_release(&hash);
+}
+
 /* --- commands: watching --------------------------------------------------- */
 
 static struct mvcc_watcher **watcher(struct script *s, const struct words *w)
@@ -483,6 +521,7 @@ static const struct command {
 	{ "compact", cmd_compact, 2 },		/* revision */
 	{ "compact-begin", cmd_compact_begin, 2 },
 	{ "compact-step", cmd_compact_step, 2 },	/* keys */
+	{ "hash", cmd_hash, 1 },		/* [revision] */
 	{ "revisions", cmd_revisions, 1 },
 	{ "restart", cmd_restart, 1 },
 	{ "store", cmd_store, 1 },
@@ -649,12 +688,18 @@ static void run(const char *name)
 
 SCRIPT(revisions)
 SCRIPT(transactions)
+SCRIPT(keys)
+SCRIPT(leases)
 SCRIPT(ranges)
 SCRIPT(sorting)
 SCRIPT(history)
+SCRIPT(stream)
 SCRIPT(compaction)
+SCRIPT(hash)
 SCRIPT(watching)
 SCRIPT(watching_history)
+SCRIPT(watch_guarantees)
+SCRIPT(watch_compaction)
 SCRIPT(records)
 
 int main(void)
@@ -662,12 +707,18 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(revisions),
 		cmocka_unit_test(transactions),
+		cmocka_unit_test(keys),
+		cmocka_unit_test(leases),
 		cmocka_unit_test(ranges),
 		cmocka_unit_test(sorting),
 		cmocka_unit_test(history),
+		cmocka_unit_test(stream),
 		cmocka_unit_test(compaction),
+		cmocka_unit_test(hash),
 		cmocka_unit_test(watching),
 		cmocka_unit_test(watching_history),
+		cmocka_unit_test(watch_guarantees),
+		cmocka_unit_test(watch_compaction),
 		cmocka_unit_test(records),
 	};
 

@@ -6,7 +6,7 @@
  */
 #include "libmvcc/bdb_i.h"
 
-#define GAIN_MIN (128 << 10)	/* bytes of a file that are worth the copying */
+#define GAIN_MIN (4 * BDB_PAGE_BYTES)	/* bytes of a file that are worth the copying */
 #define SMALL_RUN 4		/* as many small neighbours become one */
 
 /* What a file of these records takes, about: full pages and the inner nodes. */

@@ -305,7 +305,7 @@ static void reclaim_and_die(struct pair *p, int calls)
 		if (mvcc_backend_sync(p->bdb.backend))
 			_exit(2);
 		for (int i = 0; i < calls; i++)
-			if (mvcc_backend_reclaim(p->bdb.backend, SLICE / 16) <= 0)
+			if (mvcc_backend_reclaim(p->bdb.backend, SLICE / 4) <= 0)
 				_exit(i < calls - 1 ? 3 : 1);
 		_exit(0);
 	}

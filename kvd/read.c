@@ -47,12 +47,25 @@ int core_ask_reads(struct core *core)
 	return 0;
 }
 
+/* Not where it was asked by an earlier life of this member, or has been asked anew since. */
+static bool is_waiting(const struct core *core, uint64_t id)
+{
+	const struct request *r;
+
+	list_for_each(r, &core->reads_waiting, node)
+		if (r->id >= id)
+			return r->id == id;
+	return false;
+}
+
 /* Called with what raft just answered in core->update. */
 void core_confirm_reads(struct core *core)
 {
 	struct request *r;
 
 	for (size_t i = 0; i < core->update.n_reads; i++) {
+		if (!is_waiting(core, core->update.reads[i].id))
+			continue;
 		/* attempts are confirmed in order, so it is a prefix of the list */
 		while (!list_empty(&core->reads_waiting)) {
 			r = list_first(&core->reads_waiting, struct request, node);

@@ -513,6 +513,11 @@ static int read_lease_renew(struct state *state, struct request *request, uint64
 {
 	struct lease *lease = lessor_find(&state->lessor, request->lease_id);
 
+	/* how long a lease lives only the leader knows */
+	if (!state->lessor.primary)
+		request->error = &status_no_leader;
+	if (request->error)
+		return 0;
 	request->lease_ttl = 0;
 	if (!lease)
 		return 0;
@@ -529,6 +534,10 @@ static int read_lease_ttl(struct state *state, struct request *request, uint64_t
 	const Etcdserverpb__LeaseTimeToLiveRequest *r = (const void *)request->message;
 	struct lease *lease = lessor_find(&state->lessor, r->id);
 
+	if (!state->lessor.primary)
+		request->error = &status_no_leader;
+	if (request->error)
+		return 0;
 	request->lease_ttl = -1;
 	if (!lease)
 		return 0;

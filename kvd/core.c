@@ -101,6 +101,10 @@ static int open_raft(struct core *core, struct mvcc *store, const char **why)
 
 	raft.snapshot.index = raft.applied = core->applied;
 	raft.snapshot.term = core->applied_term;
+	if (c->n_entries && c->entries[0].index <= core->applied) {
+		raft.snapshot.index = c->entries[0].index - 1;
+		raft.snapshot.term = c->log_term;
+	}
 	raft.hard_state.commit = MAX(raft.hard_state.commit, core->applied);
 	*why = "the configuration in the store cannot be read";
 	if (!err)

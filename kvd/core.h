@@ -42,8 +42,10 @@ struct core_config {
 	char *const *client_urls;
 	size_t n_client_urls;
 
-	/* From the log: entries after what the store holds. Borrowed. */
+	/* From the log: entries after what the store holds, at the latest. Earlier ones are
+	 * for members that lag; then log_term is that of the entry before them. Borrowed. */
 	struct raft_hard_state hard_state;
+	uint64_t log_term;
 	const struct raft_entry *entries;
 	size_t n_entries;
 };

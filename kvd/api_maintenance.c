@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/* etcdserverpb.Maintenance: Status, Alarm, Hash and HashKV. */
+/* etcdserverpb.Maintenance: Status, Alarm, Defragment, Hash and HashKV. */
 
 #include <stdlib.h>
 
@@ -168,6 +168,33 @@ static void maintenance_hash(struct grpc_call *call, struct slice message)
 		api_submit(call, r, message, reply_hash);
 }
 
+/* --- space ----------------------------------------------------------------- */
+
+static void reply_defragment(struct request *request)
+{
+	Etcdserverpb__DefragmentResponse response = ETCDSERVERPB__DEFRAGMENT_RESPONSE__INIT;
+	struct grpc_call *call = api_waiting(request);
+
+	if (call) {
+		log_info("finished defragment",
+			 LOG_I64("db-size", core_state(call_server(call)->core)->db_size));
+		api_reply_pb(call, &response.base);
+	}
+	request_free(request);
+}
+
+static void maintenance_defragment(struct grpc_call *call, struct slice message)
+{
+	struct request *r = api_request(call, REQUEST_DEFRAGMENT,
+					&etcdserverpb__defragment_request__descriptor, message);
+
+	if (!r)
+		return;
+	log_info("starting defragment",
+		 LOG_I64("db-size", core_state(call_server(call)->core)->db_size));
+	api_submit(call, r, message, reply_defragment);
+}
+
 void api_maintenance_methods(struct method_table *table)
 {
 	method_add(table, &(struct grpc_method){
@@ -178,6 +205,9 @@ void api_maintenance_methods(struct method_table *table)
 		.closed = api_closed, .unary = true });
 	method_add(table, &(struct grpc_method){
 		.path = "/etcdserverpb.Maintenance/HashKV", .message = maintenance_hash_kv,
+		.closed = api_closed, .unary = true });
+	method_add(table, &(struct grpc_method){
+		.path = "/etcdserverpb.Maintenance/Defragment", .message = maintenance_defragment,
 		.closed = api_closed, .unary = true });
 	method_add(table, &(struct grpc_method){
 		.path = "/etcdserverpb.Maintenance/Hash", .message = maintenance_hash,

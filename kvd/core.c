@@ -142,6 +142,7 @@ int core_open(const struct core_config *config, struct mvcc *store, struct core 
 	list_init(&core->appends);
 	list_init(&core->fetches);
 	core_hash_init(&core->hashes);
+	core_reclaim_init(&core->reclaim);
 	*why = "the leases, members or alarms in the store cannot be read";
 	/* the shortest lease outlives an election and a half */
 	err = state_open(&core->state, store,
@@ -193,8 +194,9 @@ void core_close(struct core *core)
 	finish_list(core, &core->reads_confirmed);
 	finish_list(core, &core->compacts);
 	finish_list(core, &core->storing);
-	core->hashes.out = false;
+	core->hashes.out = core->reclaim.out = false;
 	core_stop_hashes(core);
+	core_stop_reclaim(core);
 	while ((append = core_take_append(core)))
 		core_append_free(append);
 	while ((messages = core_take_messages(core)))
@@ -481,6 +483,7 @@ static void count_slice(struct core *core, uint64_t began, int64_t removed)
 	histogram_add(&f->compaction_pauses, HISTOGRAM_MS_PAUSE, now - began);
 	if (core->compacting)
 		return;
+	core_reclaim_later(core);
 	f->compaction_ended = now;
 	histogram_add(&f->compactions, HISTOGRAM_MS_TOTAL, now - core->compaction_began);
 	core->compaction_began = 0;
@@ -543,6 +546,7 @@ int core_turn(struct core *core, uint64_t now)
 	    (err = core_run_hashes(core)) < 0 || (err = compact_slice(core)) < 0 ||
 	    (err = core_run_reads(core)) < 0)
 		return err;
+	core_run_reclaim(core);
 	return 0;
 }
 
@@ -553,10 +557,12 @@ void core_wind_down(struct core *core)
 		finish_list(core, &core->compacts);
 	core->compacting = false;
 	core_stop_hashes(core);
+	core_stop_reclaim(core);
 }
 
 bool core_busy(const struct core *core)
 {
 	return (core->compacting && !core_hashes_compaction(core)) || core_hash_busy(core) ||
+	       core_reclaim_busy(core) ||
 	       (core->queue_at < core->queue_n && core_may_apply(core));
 }

@@ -6,14 +6,14 @@
  *
  * In go	requests (core_submit), messages from peers, ticks, time, "this append is
  *		logged", "this batch is stored", "these values are fetched"
- * Out come	messages to peers, appends for the log thread, batches, fetches and
- *		slices of hashes for the store thread, and each request's done()
+ * Out come	messages to peers; appends for the log thread; batches, fetches, slices of
+ *		hashes and of reclaiming for the store thread; and each request's done()
  *
  * One turn is one batch:
  *
  *	core_submit() ... core_receive() ... core_appended() ...	what came in
  *	core_turn(core, now)						everything is done
- *	while (core_take_messages/append/fetch/hash/batch) ...		what goes out
+ *	while (core_take_messages/append/fetch/hash/reclaim/batch) ...	what goes out
  *
  * A put: core_submit -> raft -> append out; core_appended -> raft commits -> applied
  * -> done(). A linearizable read: core_submit -> raft confirms -> when that index is
@@ -91,6 +91,13 @@ struct hash_job {
 	bool more;			/* the store thread says so */
 };
 
+/* For the store thread: give back the space of some of what was removed, then give this
+ * back. */
+struct reclaim_job {
+	struct mvcc_backend_size size;	/* the store thread fills it, */
+	bool more;			/* and says so */
+};
+
 /* The applied index that a store holds, with its term; zeroes in a new one. */
 void core_applied_in(const struct mvcc *store, uint64_t *index, uint64_t *term);
 
@@ -115,7 +122,7 @@ void core_submit_fetch(struct core *core, struct fetch_job *job);
 int core_tick(struct core *core, uint64_t now);
 int core_turn(struct core *core, uint64_t now);
 /* The member stops: what can go on after the next start, the freeing of compacted
- * history, is left for then; hashes end. */
+ * history, is left for then; hashes and reclaiming end. */
 void core_wind_down(struct core *core);
 /* There is more to do without waiting for anything. */
 bool core_busy(const struct core *core);
@@ -135,6 +142,9 @@ void core_fetched(struct core *core, struct fetch_job *job);
 /* The next slice of a hash. At most one is out at a time. */
 struct hash_job *core_take_hash(struct core *core);
 void core_hashed(struct core *core, struct hash_job *job);
+/* The same of reclaiming. */
+struct reclaim_job *core_take_reclaim(struct core *core);
+void core_reclaimed(struct core *core, struct reclaim_job *job);
 /* NULL: nothing is due. At most one is out at a time. */
 struct core_batch *core_take_batch(struct core *core, uint64_t now, bool all);
 void core_stored(struct core *core, struct core_batch *batch);

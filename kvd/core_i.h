@@ -21,6 +21,8 @@
 #define HASH_SLICE 2000
 #define HASHES_KEPT 10
 #define HASHES_ASKED_MAX 100
+/* Clients that may wait for space to be given back. */
+#define RECLAIMS_ASKED_MAX 100
 /* A linearizable read that raft has not answered is asked for again, as in etcd. */
 #define READ_RETRY 500000000ull
 /* Leases revoked at most in one look at the clock, and how often that is. */
@@ -57,6 +59,24 @@ struct core_hashes {
 	size_t n_kept;
 };
 
+enum reclaim_state {
+	RECLAIM_NONE,
+	RECLAIM_UNSTORED,		/* the next batch holds what is to be reclaimed, */
+	RECLAIM_STORING,		/* and is out */
+	RECLAIM_RUNNING,
+};
+
+struct core_reclaim {
+	struct list asked, served;	/* requests, for the next run and for this one */
+	size_t n_asked;
+	bool wanted;			/* something was compacted */
+	enum reclaim_state state;
+	struct reclaim_job job;
+	bool out;			/* it is on the store thread */
+	bool stopped;
+	uint64_t began;
+};
+
 struct core {
 	struct core_config config;
 	struct raft *raft;
@@ -91,6 +111,7 @@ struct core {
 	bool compacting;		/* and then for what it removed to be stored */
 	uint64_t compaction_began;
 	struct core_hashes hashes;
+	struct core_reclaim reclaim;
 
 	/* going out */
 	struct list messages;
@@ -149,6 +170,19 @@ bool core_hash_busy(const struct core *core);
 /* A hash waits for what is applied to be stored. */
 bool core_hash_wants_batch(const struct core *core);
 void core_stop_hashes(struct core *core);
+
+/* reclaim.c */
+void core_reclaim_init(struct core_reclaim *reclaim);
+void core_submit_defragment(struct core *core, struct request *request);
+/* History was freed. */
+void core_reclaim_later(struct core *core);
+void core_run_reclaim(struct core *core);
+bool core_reclaim_busy(const struct core *core);
+/* Somebody waits for what is pending to be stored. */
+bool core_reclaim_wants_batch(const struct core *core);
+void core_reclaim_batch_taken(struct core *core);
+void core_reclaim_batch_stored(struct core *core);
+void core_stop_reclaim(struct core *core);
 
 /* persist.c */
 /* There is room for what one more entry changes. */

@@ -12,7 +12,9 @@
 #include "kvd/crc32c.h"
 #include "kvd/disk.h"
 
-#define HASH_BYTES (1 << 20)	/* of records that are hashed in one go */
+/* Of records that are hashed, or copied to be rid of those among them, in one go. */
+#define HASH_BYTES (1 << 20)
+#define RECLAIM_BYTES (256 << 10)
 
 /* --- paths ---------------------------------------------------------------- */
 
@@ -370,11 +372,21 @@ static void logged(struct worker *worker, struct list *jobs)
 
 /* --- the store thread ----------------------------------------------------- */
 
+/* With the store's own words, which name the file and where in it. */
+static void die_of_store(struct disk *disk, const char *what, int err)
+{
+	log_fatal("the store failed; ending, so that nothing is answered that is not sure",
+		  LOG_STR("while", what), LOG_STR("why", mvcc_backend_why(disk->backend)),
+		  LOG_ERR(err));
+	_exit(1);
+}
+
 struct store_job {
 	struct list node;
 	struct core_batch *batch;	/* or */
 	struct fetch_job *fetch;	/* or */
-	struct hash_job *hash;
+	struct hash_job *hash;		/* or */
+	struct reclaim_job *reclaim;
 };
 
 static void write_batch(struct disk *disk, struct core_batch *batch)
@@ -388,7 +400,7 @@ static void write_batch(struct disk *disk, struct core_batch *batch)
 	if (!err)
 		err = mvcc_backend_size(disk->backend, &batch->size);
 	if (err)
-		die("writing to the store", err);
+		die_of_store(disk, "writing to the store", err);
 }
 
 static void add_to_crc(void *arg, struct slice bytes)
@@ -403,8 +415,20 @@ static void hash_slice(struct disk *disk, struct hash_job *job)
 	int r = mvcc_backend_hash(disk->backend, &job->hash, HASH_BYTES, add_to_crc, &job->crc);
 
 	if (r < 0)
-		die("hashing the store", r);
+		die_of_store(disk, "hashing the store", r);
 	job->more = r;
+}
+
+static void reclaim_slice(struct disk *disk, struct reclaim_job *job)
+{
+	int r = mvcc_backend_reclaim(disk->backend, RECLAIM_BYTES);
+
+	if (r >= 0) {
+		job->more = r;
+		r = mvcc_backend_size(disk->backend, &job->size);
+	}
+	if (r < 0)
+		die_of_store(disk, "giving space back", r);
 }
 
 static void run_store(struct worker *worker, struct list *jobs)
@@ -418,8 +442,10 @@ static void run_store(struct worker *worker, struct list *jobs)
 			write_batch(disk, job->batch);
 		else if (job->hash)
 			hash_slice(disk, job->hash);
+		else if (job->reclaim)
+			reclaim_slice(disk, job->reclaim);
 		else if ((err = mvcc_backend_fetch(disk->backend, job->fetch->fetch)))
-			die("reading from the store", err);
+			die_of_store(disk, "reading from the store", err);
 	}
 }
 
@@ -437,6 +463,8 @@ static void stored(struct worker *worker, struct list *jobs)
 			core_stored(disk->core, job->batch);
 		} else if (job->hash) {
 			core_hashed(disk->core, job->hash);
+		} else if (job->reclaim) {
+			core_reclaimed(disk->core, job->reclaim);
 		} else {
 			core_fetched(disk->core, job->fetch);
 		}
@@ -479,6 +507,7 @@ void disk_submit(struct disk *disk, uint64_t now, bool all)
 	struct core_append *append;
 	struct core_batch *batch;
 	struct fetch_job *fetch;
+	struct reclaim_job *reclaim;
 	struct hash_job *hash;
 
 	while ((append = core_take_append(disk->core))) {
@@ -492,6 +521,9 @@ void disk_submit(struct disk *disk, uint64_t now, bool all)
 	batch = core_take_batch(disk->core, now, all);
 	if (batch)
 		submit_store(disk, &(struct store_job){ .batch = batch });
+	reclaim = core_take_reclaim(disk->core);
+	if (reclaim)
+		submit_store(disk, &(struct store_job){ .reclaim = reclaim });
 }
 
 bool disk_idle(const struct disk *disk)

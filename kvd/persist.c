@@ -129,7 +129,7 @@ static bool batch_due(const struct core *core, uint64_t now, bool all)
 		return false;
 	return all || now >= core->batch_since + BATCH_AGE || sync_due(core) ||
 	       compaction_due(core) || store_is_behind(core) ||
-	       core_hash_wants_batch(core) ||
+	       core_hash_wants_batch(core) || core_reclaim_wants_batch(core) ||
 	       mvcc_batch_pending(core->state.store) >= BATCH_CHANGES;
 }
 
@@ -193,6 +193,7 @@ struct core_batch *core_take_batch(struct core *core, uint64_t now, bool all)
 	core->batch_out = true;
 	if (compaction_due(core))
 		list_splice_tail(&core->storing, &core->compacts);
+	core_reclaim_batch_taken(core);
 	core->batch_since = 0;
 	core->batch_index = core->applied;
 	core->batch_term = core->applied_term;
@@ -229,6 +230,7 @@ void core_stored(struct core *core, struct core_batch *batch)
 	BUG_ON(!core->batch_out);
 	mvcc_batch_done(core->state.store, batch->batch);
 	core->batch_out = false;
+	core_reclaim_batch_stored(core);
 	core->stored = core->batch_index;
 	core->stored_term = core->batch_term;
 	while (!list_empty(&core->storing)) {

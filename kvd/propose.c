@@ -55,6 +55,8 @@ void core_submit(struct core *core, struct request *request)
 		submit_proposal(core, request);
 	else if (request->op == REQUEST_HASH_KV || request->op == REQUEST_HASH)
 		core_submit_hash(core, request);
+	else if (request->op == REQUEST_DEFRAGMENT)
+		core_submit_defragment(core, request);
 	else if (request->serializable)
 		list_add_tail(&core->reads_confirmed, &request->node);
 	else

@@ -34,6 +34,7 @@ enum request_op {
 	REQUEST_BARRIER,	/* done when everything before it is applied */
 	REQUEST_HASH_KV,	/* of the keys that this member has stored */
 	REQUEST_HASH,		/* of all that it has stored */
+	REQUEST_DEFRAGMENT,	/* done when space is given back */
 	REQUEST_OPS
 };
 

@@ -32,6 +32,10 @@ struct rig {
 	bool hold_hashes;		/* nor the store's, for slices of hashes */
 	struct hash_job *hash_held;	/* the slice that is out */
 	size_t hash_bytes;		/* of a slice */
+	bool hold_reclaims;
+	struct reclaim_job *reclaim_held;
+	size_t reclaim_slices;		/* that a run takes, at least */
+	size_t reclaimed;		/* slices so far */
 	size_t finished;
 	const struct status *last_error;
 	int64_t last_revision;
@@ -110,6 +114,23 @@ static inline bool hash_slice(struct rig *rig)
 	return true;
 }
 
+/* Gives back a slice, unless it is held. */
+static inline bool reclaim_slice(struct rig *rig)
+{
+	struct reclaim_job *job = rig->reclaim_held;
+	int r;
+
+	if (!job || rig->hold_reclaims)
+		return false;
+	r = mvcc_backend_reclaim(rig->backend, 1);
+	assert_true(r >= 0);
+	assert_int_equal(mvcc_backend_size(rig->backend, &job->size), 0);
+	job->more = r || ++rig->reclaimed % (rig->reclaim_slices + 1);
+	rig->reclaim_held = NULL;
+	core_reclaimed(rig->core, job);
+	return true;
+}
+
 static inline bool store_batch(struct rig *rig)
 {
 	struct core_batch *batch = core_take_batch(rig->core, rig->now, false);
@@ -126,6 +147,7 @@ static inline void settle(struct rig *rig)
 {
 	struct core_append *a;
 	struct fetch_job *job;
+	struct reclaim_job *reclaim;
 	struct hash_job *hash;
 	bool moved = true;
 
@@ -147,6 +169,10 @@ static inline void settle(struct rig *rig)
 			moved |= hash_slice(rig);
 		}
 		moved |= store_batch(rig);
+		while ((reclaim = core_take_reclaim(rig->core))) {
+			rig->reclaim_held = reclaim;
+			moved |= reclaim_slice(rig);
+		}
 	}
 	mvcc_check(rig->store);
 }

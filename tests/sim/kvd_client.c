@@ -207,6 +207,9 @@ static void done(struct request *r)
 
 	BUG_ON(op->answer);
 	op->answer = r;
+	op->next_answer = NULL;
+	*(kvd.answers ? &kvd.last_answer->next_answer : &kvd.answers) = op;
+	kvd.last_answer = op;
 }
 
 void client_ask(struct sim *s, struct sim_node *n, struct kvd_op *op)
@@ -226,6 +229,8 @@ void client_ask(struct sim *s, struct sim_node *n, struct kvd_op *op)
 	r->lease_id = op->lease;
 	r->hash.revision = op->revision;
 	op->node = n->id;
+	for (uint64_t id = 1; id <= s->profile.pool; id++)
+		op->clocks[id] = member_clock(s, &s->node[id]);
 	/* A hash is of what the member has, too. */
 	op->serializable |= op->op == REQUEST_HASH_KV;
 	op->floor = op->serializable ? 0 : kvd.model.told;
@@ -306,11 +311,11 @@ static void tell(uint64_t index)
 	m->told_compacted = MAX(m->told_compacted, m->compacted_at[index]);
 }
 
-/* Whoever is told of a lease may count on its whole time. */
-static void renewed(struct sim *s, struct kvd_lease *l)
+/* Whoever is told of a lease may count on its whole time, from when it asked. */
+static void renewed(struct kvd_lease *l, const struct kvd_op *op)
 {
-	for (uint64_t id = 1; id <= s->profile.pool; id++)
-		l->renewed[id] = member_clock(s, &s->node[id]);
+	for (uint64_t id = 1; id < SIM_NODES; id++)
+		l->renewed[id] = MAX(l->renewed[id], op->clocks[id]);
 }
 
 static void compare_change(struct sim *s, struct kvd_op *op, const struct text *have)
@@ -328,7 +333,7 @@ static void compare_change(struct sim *s, struct kvd_op *op, const struct text *
 	if (op->op == REQUEST_COMPACT && !op->answer->error)
 		s->count[SIM_KV_COMPACT]++;
 	if (op->op == REQUEST_LEASE_GRANT && !op->answer->error)
-		renewed(s, model_lease(&kvd.model, op->lease));
+		renewed(model_lease(&kvd.model, op->lease), op);
 }
 
 /* A read of an old revision, which must not be compacted in any state that it may be of. */
@@ -392,7 +397,7 @@ static void compare_renewal(struct sim *s, struct kvd_op *op)
 		sim_fail(s, "%d renews lease %d, which is none", (int)op->node, (int)op->lease);
 	s->count[SIM_KV_RENEWED]++;
 	if (op->op == REQUEST_LEASE_RENEW)
-		renewed(s, l);
+		renewed(l, op);
 }
 
 static void compare_hash(struct sim *s, struct kvd_op *op, const struct text *have)
@@ -446,9 +451,10 @@ static void compare(struct sim *s, struct kvd_op *op)
 
 void client_compare(struct sim *s)
 {
-	for (struct kvd_op *op = kvd.asked; op; op = op->next) {
-		if (!op->answer)
-			continue;
+	while (kvd.answers) {
+		struct kvd_op *op = kvd.answers;
+
+		kvd.answers = op->next_answer;
 		compare(s, op);
 		request_free(op->answer);
 		op->answer = NULL;

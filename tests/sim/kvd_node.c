@@ -106,8 +106,9 @@ static void open_core(struct sim *s, struct sim_node *n)
 		sim_fail(s, "%d has applied %llu, and its log is %llu-%llu", (int)n->id,
 			 (unsigned long long)index, (unsigned long long)d->base + 1,
 			 (unsigned long long)last);
-	c.entries = d->entries + (index - d->base);
-	c.n_entries = last - index;
+	c.log_term = d->base_term;
+	c.entries = d->entries;
+	c.n_entries = d->n_entries;
 	if (core_open(&c, m->store, &m->core, &why))
 		sim_fail(s, "%d cannot start: %s", (int)n->id, why);
 	n->machine.applied = index;
@@ -123,6 +124,7 @@ void node_start(struct sim *s, struct sim_node *n)
 	open_store(s, n);
 	open_core(s, n);
 	n->raft = member_of(n)->core->raft;
+	n->config.pre_vote = n->config.check_quorum = true;
 	n->paused_until = n->stopped_until = 0;
 	check_started(s, n);
 	come(s, n, SIM_EV_TICK, sim_draw(s, n->tick));
@@ -135,8 +137,9 @@ static void forget_write(struct sim_write *w)
 {
 	struct core_append *a = w->owner;
 
-	raft_conf_state_release(&a->snapshot.conf);
-	free(a);
+	/* disk.c has the entries. */
+	a->n_entries = 0;
+	core_append_free(a);
 }
 
 /* What was on its way to the store's thread, or back. */
@@ -226,6 +229,16 @@ static void take_appends(struct sim *s, struct sim_node *n)
 	}
 }
 
+static void take_messages(struct sim *s, struct sim_node *n)
+{
+	struct core_messages *messages;
+
+	while ((messages = core_take_messages(member_of(n)->core))) {
+		net_send(s, messages->messages, messages->n);
+		core_messages_free(messages);
+	}
+}
+
 static void store_next(struct sim *s, struct sim_node *n)
 {
 	if (n->store_comes || !member_of(n)->jobs)
@@ -298,6 +311,7 @@ static void check_applied(struct sim *s, struct sim_node *n)
 /* Something was done to the core. */
 static void settle(struct sim *s, struct sim_node *n)
 {
+	take_messages(s, n);
 	take_appends(s, n);
 	check_step(s, n);
 	check_applied(s, n);
@@ -318,9 +332,12 @@ int node_step(struct sim *s, struct sim_node *n, const struct raft_event *ev)
 	struct kvd_member *m = member_of(n);
 	uint64_t now = member_clock(s, n);
 
-	m->core->now = now;
 	if (ev->type == RAFT_TICK)
 		demand(s, n, core_tick(m->core, now));
+	else if (ev->type == RAFT_RECEIVE)
+		demand(s, n, core_receive(m->core, ev->message));
+	else if (ev->type == RAFT_UNREACHABLE)
+		demand(s, n, core_unreachable(m->core, ev->id));
 	else
 		demand(s, n, core_step(m->core, ev));
 	settle(s, n);
@@ -411,6 +428,8 @@ static void store_done(struct sim *s, struct sim_node *n)
 
 void node_event(struct sim *s, struct sim_node *n, const struct sim_event *ev)
 {
+	struct raft_event report = { .type = ev->report, .id = ev->peer };
+
 	if (!n->raft)
 		return;
 	switch (ev->kind) {
@@ -421,6 +440,9 @@ void node_event(struct sim *s, struct sim_node *n, const struct sim_event *ev)
 		return;
 	case SIM_EV_TURN:
 		turn(s, n);
+		return;
+	case SIM_EV_REPORT:
+		node_step(s, n, &report);
 		return;
 	case SIM_EV_DISK:
 		disk_event(s, n);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* kvd's core, one member. */
+/* Groups of kvd's cores. */
 #include "tests/sim/kvd_sim.h"
 
 #define END_TICKS 100
@@ -8,9 +8,8 @@ static void profile(struct sim *s)
 {
 	struct sim_profile *p = &s->profile;
 
-	p->size = p->pool = 1;
+	p->size = p->pool = MIN(p->size, sim_program.most_nodes);
 	p->changes = p->eager = p->lease = false;
-	p->loss = p->duplicate = 0;
 	kvd.next_value = 1;
 	kvd.next_lease = 1;
 	model_reset(&kvd.model);
@@ -21,10 +20,11 @@ static void end(struct sim *s)
 {
 	for (uint64_t id = 1; id <= s->profile.size; id++) {
 		struct sim_node *n = &s->node[id];
-		struct kvd_op *op = client_op(s, REQUEST_RANGE);
+		struct kvd_op *op;
 
-		if (!n->raft)
+		if (!n->raft || !s->needed[id])
 			continue;
+		op = client_op(s, REQUEST_RANGE);
 		op->steps[0] = (struct kvd_step){ .kind = KVD_RANGE, .end = KVD_KEYS };
 		op->read = check_read_asked(s, n);
 		client_ask(s, n, op);
@@ -40,7 +40,8 @@ static void end(struct sim *s)
 
 const struct sim_program sim_program = {
 	.name = "kvd_sim",
-	.most_nodes = 1,
+	.most_nodes = 5,
+	.proposals_once = true,
 	.part = SIM_KVD,
 	.profile = profile,
 	.end = end,

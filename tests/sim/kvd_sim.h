@@ -70,9 +70,11 @@ struct kvd_op {
 	/* what it must not miss: as of when it was asked */
 	int64_t floor, floor_compacted;
 	uint64_t floor_index;
+	uint64_t clocks[SIM_NODES];	/* of the members, when it was asked */
 	char *expected;			/* the model's answer */
 	struct request *answer;		/* until it is compared */
 	struct kvd_op *next;		/* in kvd.asked */
+	struct kvd_op *next_answer;
 };
 
 /* --- the model ----------------------------------------------------------------- */
@@ -165,6 +167,7 @@ struct kvd {
 	struct kvd_model model;
 	struct kvd_member members[SIM_NODES];
 	struct kvd_op *asked;		/* all that were, newest first */
+	struct kvd_op *answers, *last_answer;	/* to be compared when the turn is over */
 	uint64_t next_value;
 	int64_t next_lease;
 };

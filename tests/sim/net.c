@@ -86,7 +86,8 @@ void net_send(struct sim *s, struct raft_message *messages, size_t n)
 			lose(s, m);
 			continue;
 		}
-		if (!s->calm && sim_chance(s, s->profile.duplicate)) {
+		if (!s->calm && sim_chance(s, s->profile.duplicate) &&
+		    !(m->type == RAFT_MSG_PROP && sim_program.proposals_once)) {
 			s->count[SIM_DUPLICATE]++;
 			put_under_way(s, message_copy(m));
 		}

@@ -189,6 +189,7 @@ struct sim_program {
 	const char *name;
 	uint64_t most_nodes;
 	unsigned int part;			/* which classes of events there are: its bit */
+	bool proposals_once;			/* the network repeats everything else */
 	void (*profile)(struct sim *s);		/* after chaos_profile(); may be NULL */
 	void (*end)(struct sim *s);		/* of a seed; may be NULL */
 	size_t (*links)(struct sim *s);		/* --links; NULL: there is no such thing */

@@ -249,6 +249,45 @@ struct key *index_find(const struct index *index, struct slice name)
 	return seek_blindly(index, name, &path);
 }
 
+/* The key in @leaf that @name is, or is near to; NULL in an empty leaf. */
+static const struct key *leaf_guess(const struct node *leaf, struct slice name)
+{
+	unsigned int at = digests_below(leaf, digest(name, leaf->skip));
+
+	return leaf->n ? leaf->key[MIN(at, leaf->n - 1u)] : NULL;
+}
+
+/* All go down together: while memory brings what the first one needs, the others ask. */
+void index_ahead(const struct index *index, const struct slice *names, size_t n)
+{
+	const struct node *node[INDEX_AHEAD_MAX];
+	const struct key *key[INDEX_AHEAD_MAX];
+	bool exact;
+
+	BUG_ON(n > INDEX_AHEAD_MAX);
+	for (size_t i = 0; i < n; i++)
+		node[i] = index->root;
+	for (unsigned int level = index->root->level; level; level--) {
+		for (size_t i = 0; i < n; i++) {
+			unsigned int at = node_lower_below(node[i], names[i], &exact);
+
+			node[i] = inner_of(node[i])->child[exact || !at ? at : at - 1];
+			node_fetch(node[i], level - 1);
+		}
+	}
+	for (size_t i = 0; i < n; i++) {
+		key[i] = leaf_guess(node[i], names[i]);
+		if (key[i])
+			key_fetch(key[i]);
+	}
+	for (size_t i = 0; i < n; i++) {
+		if (!key[i])
+			continue;
+		__builtin_prefetch(key[i]->value, 1);
+		__builtin_prefetch(key[i]->history, 1);
+	}
+}
+
 /*
  * Whether a blind search for @name, which is not there, went the right way all the
  * same: it did where @name begins with the prefix of every node on it, which the

@@ -3,6 +3,7 @@
  * libmvcc inside: the structures and who uses whom.
  *
  *	txn.c  range.c  compact.c  watch.c  hash.c	what the callers ask for
+ *	store.c  load.c				the whole; opening it
  *	index.c  history.c			keys in order; revisions of one key
  *	cache.c  batch.c  ring.c		the three places where a value can be in
  *						memory: current, not yet stored, recent
@@ -165,6 +166,9 @@ int index_init(struct index *index);
 void index_release(struct index *index);
 struct key *index_find(const struct index *index, struct slice name);
 struct key *index_seek(const struct index *index, struct slice name, struct index_path *path);
+/* Asks memory for what searches for these names look at, values and histories too. */
+#define INDEX_AHEAD_MAX 16
+void index_ahead(const struct index *index, const struct slice *names, size_t n);
 /* Asks memory for what a change at @path will write to above the leaf. */
 void index_path_fetch(const struct index_path *path);
 /* Puts a new key where @path, from index_seek(), says that it is missing. */
@@ -365,6 +369,11 @@ struct compaction {
 };
 
 void compact_resume(struct mvcc *store);
+
+/* --- load.c --------------------------------------------------------------- */
+
+/* Reads all that the backend holds into a new store. */
+int load(struct mvcc *store);
 
 /* --- store.c -------------------------------------------------------------- */
 

@@ -388,6 +388,12 @@ int mvcc_range(struct mvcc *store, const struct mvcc_read *read, struct mvcc_fet
 	return r;
 }
 
+void mvcc_ahead(const struct mvcc *store, const struct slice *keys, size_t n)
+{
+	for (size_t i = 0; i < n; i += INDEX_AHEAD_MAX)
+		index_ahead(&store->index, keys + i, MIN(n - i, (size_t)INDEX_AHEAD_MAX));
+}
+
 bool mvcc_find(const struct mvcc *store, struct slice name, struct mvcc_key_info *out)
 {
 	const struct key *key = index_find(&store->index, name);

@@ -22,6 +22,7 @@
 #include "tests/bench/bench.h"
 
 #define RANGE_KEYS 1000
+#define GROUP 16			/* keys that are named ahead */
 #define EVERYTHING ((size_t)1 << 40)	/* a cache that nothing leaves */
 
 /* --- laps and lines ------------------------------------------------------- */
@@ -295,6 +296,35 @@ static void read_points(struct bench *b, struct rig *rig)
 	mvcc_fetch_release(&fetch);
 }
 
+/* As a server does that has many requests at hand. */
+static void read_points_ahead(struct bench *b, struct rig *rig)
+{
+	struct mvcc_read read = { 0 };
+	uint8_t names[GROUP][NAME_LEN];
+	struct slice keys[GROUP];
+	struct mvcc_result result;
+	struct mvcc_fetch fetch;
+	struct lap lap;
+
+	mvcc_result_init(&result);
+	mvcc_fetch_init(&fetch);
+	lap = lap_begin(b->n);
+	for (size_t i = 0; i < b->n; i++) {
+		lap_tick(&lap, i);
+		if (i % GROUP == 0) {
+			for (size_t k = 0; k < GROUP; k++)
+				keys[k] = key_mixed(b, names[k], (i + k) % b->n);
+			mvcc_ahead(rig->store, keys, GROUP);
+		}
+		read.range.key = keys[i % GROUP];
+		must(mvcc_range(rig->store, &read, &fetch, &result), "mvcc_range");
+		BUG_ON(result.n != 1);
+	}
+	lap_end(&lap, "the same, 16 named ahead");
+	mvcc_result_release(&result);
+	mvcc_fetch_release(&fetch);
+}
+
 static void read_ranges(struct bench *b, struct rig *rig)
 {
 	size_t n = b->n / 100, most = b->n - RANGE_KEYS + 1;
@@ -339,6 +369,8 @@ static void bench_read(struct bench *b)
 	rig_puts(&rig, b, NULL);
 	order_turn(b);
 	read_points(b, &rig);
+	order_turn(b);
+	read_points_ahead(b, &rig);
 	read_ranges(b, &rig);
 	rig_close(&rig);
 }

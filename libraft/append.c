@@ -12,6 +12,7 @@ static int reply_append(struct raft *raft, struct raft_update *up, uint64_t to, 
 	};
 
 	BUG_ON(raft->role != RAFT_FOLLOWER);
+	BUG_ON(index > raft->log.last);
 	return raft_send(raft, up, &m);
 }
 
@@ -33,6 +34,7 @@ static int reply_reject(struct raft *raft, struct raft_update *up, const struct 
 	BUG_ON(m->index < raft->log.commit);
 	reply.reject_hint = log_find_conflict(&raft->log, MIN(m->index, raft->log.last),
 					      m->log_term, &reply.log_term);
+	BUG_ON(reply.reject_hint > m->index || reply.reject_hint > raft->log.last);
 	return raft_send(raft, up, &reply);
 }
 
@@ -41,9 +43,11 @@ static size_t entries_known(const struct raft *raft, const struct raft_message *
 {
 	size_t i = 0;
 
+	BUG_ON(m->n_entries && !m->entries);
 	while (i < m->n_entries &&
 	       log_matches(&raft->log, m->entries[i].index, m->entries[i].term))
 		i++;
+	BUG_ON(i < m->n_entries && m->entries[i].index <= raft->log.commit);
 	return i;
 }
 
@@ -55,6 +59,7 @@ int handle_append(struct raft *raft, struct raft_update *up, const struct raft_m
 	int ret;
 
 	BUG_ON(raft->role != RAFT_FOLLOWER || m->term != raft->term);
+	BUG_ON(raft->leader != m->from);
 	if (m->index < raft->log.commit)
 		return reply_append(raft, up, m->from, raft->log.commit);
 	if (!log_matches(&raft->log, m->index, m->log_term))
@@ -71,7 +76,9 @@ int handle_append(struct raft *raft, struct raft_update *up, const struct raft_m
 	}
 	if (changes)
 		raft_commit_changes(raft);
+	BUG_ON(raft->log.last < last);
 	raft_commit_to(raft, MIN(m->commit, last));
+	BUG_ON(m->n_entries && !log_matches(&raft->log, last, m->entries[m->n_entries - 1].term));
 	return reply_append(raft, up, m->from, last);
 }
 
@@ -89,6 +96,7 @@ int handle_heartbeat(struct raft *raft, struct raft_update *up, const struct raf
 	};
 
 	BUG_ON(raft->role != RAFT_FOLLOWER || m->term != raft->term);
+	BUG_ON(raft->leader != m->from);
 	if (m->commit > raft->log.last) {
 		raft->messages_rejected++;
 		return 0;

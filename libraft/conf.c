@@ -42,6 +42,7 @@ static int ids_add(uint64_t **ids, size_t *n, uint64_t id)
 	grown[i] = id;
 	*ids = grown;
 	++*n;
+	BUG_ON(i && grown[i - 1] >= id);
 	return 0;
 }
 
@@ -49,6 +50,8 @@ static void ids_remove(uint64_t *ids, size_t *n, uint64_t id)
 {
 	size_t i = ids_pos(ids, *n, id);
 
+	BUG_ON(!id || *n > RAFT_MEMBERS_MAX);
+	BUG_ON(i && ids[i - 1] >= id);
 	if (i == *n || ids[i] != id)
 		return;
 	--*n;
@@ -57,6 +60,8 @@ static void ids_remove(uint64_t *ids, size_t *n, uint64_t id)
 
 static int ids_copy(const uint64_t *from, size_t n, uint64_t **out, size_t *n_out)
 {
+	BUG_ON(n > RAFT_MEMBERS_MAX || (n && !from));
+	BUG_ON(*n_out);
 	if (!n)
 		return 0;
 	*out = malloc(n * sizeof(**out));
@@ -71,6 +76,8 @@ void raft_conf_state_release(struct raft_conf_state *conf)
 {
 	if (!conf)
 		return;
+	BUG_ON(conf->n_voters && !conf->voters);
+	BUG_ON(conf->n_voters_outgoing && !conf->voters_outgoing);
 	free(conf->voters);
 	free(conf->learners);
 	free(conf->voters_outgoing);
@@ -83,6 +90,7 @@ int conf_copy(const struct raft_conf_state *conf, struct raft_conf_state *out)
 	struct raft_conf_state c = { .auto_leave = conf->auto_leave };
 	int ret;
 
+	BUG_ON(conf == out);
 	ret = ids_copy(conf->voters, conf->n_voters, &c.voters, &c.n_voters);
 	if (!ret)
 		ret = ids_copy(conf->learners, conf->n_learners, &c.learners, &c.n_learners);
@@ -96,6 +104,7 @@ int conf_copy(const struct raft_conf_state *conf, struct raft_conf_state *out)
 		raft_conf_state_release(&c);
 	else
 		*out = c;
+	BUG_ON(!ret && conf_is_joint(out) != conf_is_joint(conf));
 	return ret;
 }
 
@@ -175,6 +184,8 @@ static int conf_add_learner(struct raft_conf_state *conf, uint64_t id)
 
 static int conf_apply_single(struct raft_conf_state *conf, const struct raft_conf_single *c)
 {
+	BUG_ON(conf->n_voters > RAFT_MEMBERS_MAX);
+	BUG_ON(conf->n_learners_next && !conf_is_joint(conf));
 	/* A change the application refused has its member zeroed. */
 	if (!c->node_id)
 		return 0;
@@ -196,11 +207,13 @@ static int conf_apply_all(struct raft_conf_state *conf, const struct raft_conf_c
 {
 	int ret;
 
+	BUG_ON(change->n_changes && !change->changes);
 	for (size_t i = 0; i < change->n_changes; i++) {
 		ret = conf_apply_single(conf, &change->changes[i]);
 		if (ret)
 			return ret;
 	}
+	BUG_ON(conf->n_learners_next > conf->n_voters_outgoing);
 	return conf->n_voters ? 0 : -EINVAL;
 }
 
@@ -211,6 +224,7 @@ static int conf_leave_joint(struct raft_conf_state *conf)
 
 	if (!conf_is_joint(conf))
 		return -EINVAL;
+	BUG_ON(conf->n_learners_next > conf->n_voters_outgoing);
 	for (size_t i = 0; i < conf->n_learners_next; i++) {
 		ret = ids_add(&conf->learners, &conf->n_learners, conf->learners_next[i]);
 		if (ret)
@@ -219,6 +233,7 @@ static int conf_leave_joint(struct raft_conf_state *conf)
 	conf->n_learners_next = 0;
 	conf->n_voters_outgoing = 0;
 	conf->auto_leave = false;
+	BUG_ON(conf_is_joint(conf));
 	return 0;
 }
 
@@ -229,12 +244,14 @@ static int conf_enter_joint(struct raft_conf_state *conf, const struct raft_conf
 
 	if (conf_is_joint(conf) || !conf->n_voters)
 		return -EINVAL;
+	BUG_ON(conf->n_learners_next || conf->auto_leave);
 	free(conf->voters_outgoing);
 	conf->voters_outgoing = NULL;
 	ret = ids_copy(conf->voters, conf->n_voters, &conf->voters_outgoing,
 		       &conf->n_voters_outgoing);
 	if (ret)
 		return ret;
+	BUG_ON(conf->n_voters_outgoing != conf->n_voters);
 	conf->auto_leave = change->transition != RAFT_CONF_JOINT_EXPLICIT;
 	return conf_apply_all(conf, change);
 }
@@ -254,11 +271,13 @@ static int conf_simple(const struct raft_conf_state *before, struct raft_conf_st
 {
 	int ret;
 
+	BUG_ON(before == conf);
 	if (conf_is_joint(conf))
 		return -EINVAL;
 	ret = conf_apply_all(conf, change);
 	if (!ret && voters_not_in(before, conf) + voters_not_in(conf, before) > 1)
 		ret = -EINVAL;
+	BUG_ON(conf->n_voters_outgoing || conf->n_learners_next);
 	return ret;
 }
 
@@ -281,7 +300,8 @@ static int conf_change_with(const struct raft_conf_state *conf,
 		raft_conf_state_release(&next);
 		return ret;
 	}
-	BUG_ON(!conf_is_valid(&next));
+	BUG_ON(conf == out || !conf_is_valid(&next));
+	BUG_ON(simple && conf_is_joint(&next));
 	*out = next;
 	return 0;
 }

@@ -34,6 +34,7 @@ uint32_t election_timeout_draw(struct raft *raft)
 	uint64_t z = raft->random += 0x9e3779b97f4a7c15;
 
 	BUG_ON(!raft->election_ticks);
+	BUG_ON(raft->election_ticks > UINT32_MAX / 4);
 	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
 	z = (z ^ z >> 27) * 0x94d049bb133111eb;
 	z ^= z >> 31;
@@ -65,13 +66,15 @@ static void reset(struct raft *raft, uint64_t term)
 	raft->elected_alone = false;
 	reads_reset(&raft->reads);
 	reset_votes(raft);
+	BUG_ON(raft->reads.n || raft->reads.lease_end);
 }
 
 void become_follower(struct raft *raft, uint64_t term, uint64_t leader)
 {
-	BUG_ON(leader == raft->id);
+	BUG_ON(leader == raft->id || term > RAFT_TERM_MAX);
 	become(raft, RAFT_FOLLOWER);
 	reset(raft, term);
+	BUG_ON(raft->transferee || raft->term_start);
 	raft->leader = leader;
 }
 
@@ -88,6 +91,7 @@ static void become_candidate(struct raft *raft)
 	BUG_ON(raft->term >= RAFT_TERM_MAX);
 	become(raft, RAFT_CANDIDATE);
 	reset(raft, raft->term + 1);
+	BUG_ON(raft->vote);
 	raft->vote = raft->id;
 }
 
@@ -103,7 +107,7 @@ static int become_leader(struct raft *raft, struct raft_update *up)
 	struct raft_progress *own = progress_find(raft, raft->id);
 	int ret;
 
-	BUG_ON(!own);
+	BUG_ON(!own || raft->vote != raft->id);
 	become(raft, RAFT_LEADER);
 	reset(raft, raft->term);
 	raft->leader = raft->id;
@@ -117,6 +121,7 @@ static int become_leader(struct raft *raft, struct raft_update *up)
 	raft->term_start = raft->log.last + 1;
 	raft->pending_conf = raft->log.last;
 	ret = leader_append_empty(raft, up, RAFT_ENTRY_NORMAL);
+	BUG_ON(!ret && raft->log.last != raft->term_start);
 	return ret ? ret : broadcast_append(raft, up, true);
 }
 
@@ -163,6 +168,8 @@ static int request_vote(struct raft *raft, struct raft_update *up, uint64_t to, 
 		.log_term = log_last_term(&raft->log),
 	};
 
+	BUG_ON(raft->role != RAFT_PRE_CANDIDATE && raft->role != RAFT_CANDIDATE);
+	BUG_ON(to == raft->id || m.term > RAFT_TERM_MAX);
 	if (transfer) {
 		m.context = blob_copy(slice_str(campaign_transfer));
 		if (!m.context)
@@ -178,6 +185,7 @@ static int campaign(struct raft *raft, struct raft_update *up, bool pre, bool tr
 	struct raft_progress *own;
 	int ret;
 
+	BUG_ON(raft->role == RAFT_LEADER);
 	if (raft->term >= RAFT_TERM_MAX)
 		return 0;
 	if (pre)
@@ -202,6 +210,7 @@ static int campaign(struct raft *raft, struct raft_update *up, bool pre, bool tr
 static int count_votes(struct raft *raft, struct raft_update *up)
 {
 	BUG_ON(raft->role != RAFT_PRE_CANDIDATE && raft->role != RAFT_CANDIDATE);
+	BUG_ON(raft->role == RAFT_CANDIDATE && raft->vote != raft->id);
 	switch (raft_quorum_vote(raft, vote_of)) {
 	case QUORUM_WON:
 		if (raft->role == RAFT_PRE_CANDIDATE)
@@ -219,6 +228,8 @@ static int count_votes(struct raft *raft, struct raft_update *up)
 /* Stands for election, unless that is pointless. */
 int raft_hup(struct raft *raft, struct raft_update *up, bool transfer)
 {
+	BUG_ON(raft->term > RAFT_TERM_MAX);
+	BUG_ON(transfer && raft->role != RAFT_FOLLOWER);
 	if (raft->role == RAFT_LEADER || !raft_is_promotable(raft))
 		return 0;
 	if (has_unapplied_conf_change(raft))
@@ -245,6 +256,7 @@ static void check_quorum(struct raft *raft)
 	BUG_ON(raft->role != RAFT_LEADER);
 	if (raft_quorum_vote(raft, active_of) != QUORUM_WON)
 		become_follower(raft, raft->term, 0);
+	BUG_ON(raft->role != RAFT_LEADER && raft->reads.n);
 	for (size_t i = 0; i < raft->n_progress; i++)
 		if (raft->progress[i].id != raft->id)
 			raft->progress[i].recent_active = false;
@@ -252,6 +264,8 @@ static void check_quorum(struct raft *raft)
 
 static int tick_leader(struct raft *raft, struct raft_update *up)
 {
+	BUG_ON(raft->role != RAFT_LEADER);
+	BUG_ON(raft->heartbeat_elapsed >= raft->heartbeat_ticks);
 	raft->heartbeat_elapsed++;
 	if (++raft->election_elapsed >= raft->election_ticks) {
 		raft->election_elapsed = 0;
@@ -270,6 +284,7 @@ int raft_tick(struct raft *raft, struct raft_update *up)
 {
 	BUG_ON(raft->election_timeout < raft->election_ticks);
 	raft->ticks++;
+	BUG_ON(raft->heard > raft->ticks);
 	if (raft->role == RAFT_LEADER)
 		return tick_leader(raft, up);
 	/* It stops at the timeout while this member may not campaign. */
@@ -307,6 +322,7 @@ int handle_vote_request(struct raft *raft, struct raft_update *up, const struct 
 		reply.index = raft->log.commit;
 		BUG_ON(!log_term(&raft->log, reply.index, &reply.log_term));
 	}
+	BUG_ON(granted && raft->vote && raft->vote != m->from && m->term == raft->term);
 	if (granted && !pre) {
 		BUG_ON(raft->role == RAFT_LEADER || raft->role == RAFT_CANDIDATE);
 		raft->election_elapsed = 0;
@@ -335,6 +351,7 @@ static void learn_commit(struct raft *raft, const struct raft_message *m)
 	if (raft->role != RAFT_FOLLOWER)
 		become_follower(raft, raft->term, 0);
 	BUG_ON(raft->log.commit > raft->log.last);
+	BUG_ON(raft->log.commit < m->index || raft->role != RAFT_FOLLOWER);
 }
 
 /*
@@ -354,6 +371,7 @@ static int teach_commit(struct raft *raft, struct raft_update *up, const struct 
 
 	if (!m->reject || !m->index || m->index >= raft->log.commit)
 		return 0;
+	BUG_ON(m->term > raft->term);
 	BUG_ON(!log_term(&raft->log, reply.index, &reply.log_term));
 	return raft_send(raft, up, &reply);
 }
@@ -365,7 +383,8 @@ int handle_vote_response(struct raft *raft, struct raft_update *up,
 	bool pre = m->type == RAFT_MSG_PRE_VOTE_RESP;
 	int ret;
 
-	BUG_ON(m->term < raft->term);
+	BUG_ON(m->term < raft->term || m->from == raft->id);
+	BUG_ON(!pre && m->term != raft->term);
 	learn_commit(raft, m);
 	ret = teach_commit(raft, up, m);
 	if (ret)

@@ -86,6 +86,7 @@ uint64_t log_find_conflict(const struct raft_log *log, uint64_t index, uint64_t 
 			hi = mid - 1;
 	}
 	BUG_ON(!log_term(log, lo, found_term));
+	BUG_ON(lo > index || lo < log->base);
 	if (*found_term <= term)
 		return lo;
 	/* Everything the log still holds is above @term; before that nothing is known. */
@@ -104,6 +105,7 @@ static int log_resize(struct raft_log *log, size_t cap)
 		return -ENOMEM;
 	for (uint64_t i = log->base + 1; i <= log->last; i++)
 		ring[i & (cap - 1)] = *log_entry(log, i);
+	BUG_ON(log->ring && log->cap == cap);
 	free(log->ring);
 	log->ring = ring;
 	log->cap = cap;
@@ -115,6 +117,8 @@ static int log_reserve(struct raft_log *log, size_t n)
 	uint64_t need = log->last - log->base + n;
 	size_t cap = log->cap ? log->cap : LOG_CAP_MIN;
 
+	BUG_ON(log->last < log->base || log->last - log->base > log->cap);
+	BUG_ON(need > SIZE_MAX / 4);
 	if (need <= log->cap)
 		return 0;
 	while (cap < need)
@@ -135,6 +139,7 @@ static void log_truncate(struct raft_log *log, uint64_t from)
 	BUG_ON(from > log->last);
 	log_drop(log, from, log->last);
 	log->last = from - 1;
+	BUG_ON(log->last < log->handed);
 	log->stored = MIN(log->stored, log->last);
 	for (size_t i = 0; i < log->n_appends; i++)
 		log->appends[i].stable = MIN(log->appends[i].stable, log->last);
@@ -153,6 +158,7 @@ static int log_record(struct raft_log *log, const struct raft_update *up)
 			  sizeof(*log->appends));
 	if (ret)
 		return ret;
+	BUG_ON(log->n_appends == log->cap_appends);
 	log->appends[log->n_appends++] = (struct raft_append){ 0 };
 	return 0;
 }
@@ -162,7 +168,7 @@ int log_begin(struct raft_log *log, struct raft_update *up, uint64_t first, size
 	int ret;
 
 	BUG_ON(!n || first > log->last + 1);
-	BUG_ON(first <= log->commit);
+	BUG_ON(first <= log->commit || first <= log->base);
 	ret = log_record(log, up);
 	if (ret)
 		return ret;
@@ -181,6 +187,7 @@ void log_push(struct raft_log *log, struct raft_update *up, const struct raft_en
 
 	BUG_ON(!log->n_appends || e->index != log->last + 1);
 	BUG_ON(up->n_entries == up->cap_entries || log->last - log->base == log->cap);
+	BUG_ON(!e->term || e->term < log_last_term(log));
 	log->last++;
 	*log_slot(log, e->index) = *e;
 	up->entries[up->n_entries++] = *e;
@@ -211,6 +218,7 @@ int log_load(struct raft_log *log, const struct raft_entry *entries, size_t n)
 			blob_get(entries[i].payload);
 	}
 	log->stored = log->last;
+	BUG_ON(log->last - log->base != n);
 	return 0;
 }
 
@@ -219,7 +227,7 @@ int log_restore(struct raft_log *log, struct raft_update *up, uint64_t index, ui
 {
 	int ret = log_record(log, up);
 
-	BUG_ON(index <= log->commit);
+	BUG_ON(index <= log->commit || !term);
 	if (ret)
 		return ret;
 	log_drop(log, log->base + 1, log->last);
@@ -233,6 +241,7 @@ int log_restore(struct raft_log *log, struct raft_update *up, uint64_t index, ui
 	log->handed_bytes = 0;
 	log->stored = 0;
 	log->snapshot = index;
+	BUG_ON(up->n_entries);
 	return 0;
 }
 
@@ -251,7 +260,8 @@ bool log_stored(struct raft_log *log, uint64_t index, uint64_t term)
 		log->stored = MAX(log->stored, log->appends[i].stable);
 	log->n_appends -= n;
 	memmove(log->appends, log->appends + n, log->n_appends * sizeof(*log->appends));
-	BUG_ON(log->stored > log->last);
+	BUG_ON(log->stored > log->last || log->stored < before);
+	BUG_ON(log->snapshot && log->stored && log->stored < log->snapshot);
 	if (log->stored >= log->snapshot)
 		log->snapshot = 0;
 	return log->stored > before;
@@ -266,6 +276,7 @@ void log_applied(struct raft_log *log, uint64_t index)
 		BUG_ON(bytes > log->handed_bytes);
 		log->handed_bytes -= bytes;
 	}
+	BUG_ON(log->applied == log->handed && log->handed_bytes);
 }
 
 /* Forgets entries that are applied and durable, up to @index. */
@@ -279,6 +290,7 @@ void log_compact(struct raft_log *log, uint64_t index)
 	BUG_ON(!log_term(log, index, &log->base_term));
 	log_drop(log, log->base + 1, index);
 	log->base = index;
+	BUG_ON(log->base > log->applied || log->base > log->stored);
 	n = log->last - log->base;
 	/* Memory being short is no reason to fail here: the ring stays as it is. */
 	if (log->cap > LOG_CAP_MIN && n < log->cap / 8)

@@ -29,6 +29,7 @@ enum quorum_result raft_quorum_vote(const struct raft *raft, quorum_vote_fn *vot
 
 static int progress_want(struct raft *raft, const uint64_t *ids, size_t n, bool learner)
 {
+	BUG_ON(n && !ids);
 	for (size_t i = 0; i < n; i++) {
 		int ret = progress_find(raft, ids[i]) ? 0 : progress_insert(raft, ids[i]);
 
@@ -36,6 +37,7 @@ static int progress_want(struct raft *raft, const uint64_t *ids, size_t n, bool 
 			return ret;
 		progress_find(raft, ids[i])->learner = learner;
 	}
+	BUG_ON(raft->n_progress < n);
 	return 0;
 }
 
@@ -45,6 +47,7 @@ int raft_conf_switch(struct raft *raft, struct raft_conf_state *conf)
 	int ret;
 
 	BUG_ON(!conf_is_valid(conf));
+	BUG_ON(conf == &raft->conf);
 	raft_conf_state_release(&raft->conf);
 	raft->conf = *conf;
 	conf = &raft->conf;
@@ -98,6 +101,7 @@ void raft_commit_changes(struct raft *raft)
 	BUG_ON(i > log->last);
 	if (i > log->commit)
 		raft_commit_to(raft, i);
+	BUG_ON(log->commit < i || log->commit > log->last);
 }
 
 /* A leader whose configuration has changed: thesis 4.2.2 and 4.2.3. */
@@ -111,6 +115,7 @@ static int leader_conf_changed(struct raft *raft, struct raft_update *up)
 		become_follower(raft, raft->term, 0);
 		return 0;
 	}
+	BUG_ON(!progress_find(raft, raft->id));
 	/* A majority two changes ahead need not know of those who granted the lease. */
 	raft->reads.lease_end = 0;
 	ret = leader_maybe_commit(raft, up, &advanced);
@@ -127,8 +132,10 @@ static int leader_conf_changed(struct raft *raft, struct raft_update *up)
 
 static bool changes_nothing(const struct raft *raft, const struct raft_conf_change *change)
 {
+	BUG_ON(raft->conf.auto_leave && !conf_is_joint(&raft->conf));
 	if (!change)
 		return true;
+	BUG_ON(change->n_changes && !change->changes);
 	if (!change->n_changes)
 		return !conf_is_joint(&raft->conf);
 	for (size_t i = 0; i < change->n_changes; i++)
@@ -144,7 +151,6 @@ int raft_conf_applied(struct raft *raft, struct raft_update *up,
 	struct raft_conf_state conf;
 	int ret, err;
 
-	BUG_ON(change && change->n_changes && !change->changes);
 	BUG_ON(event->index > raft->log.handed);
 	/* A snapshot that has come meanwhile is the configuration's later state. */
 	if (event->index && event->index <= raft->log.applied)
@@ -157,6 +163,7 @@ int raft_conf_applied(struct raft *raft, struct raft_update *up,
 		ret = raft_conf_switch(raft, &conf);
 	if (raft->role != RAFT_LEADER || (ret && ret != -EINVAL))
 		return ret;
+	BUG_ON(raft->conf_index < event->index);
 	/* Also where nothing has changed: what follows the entry may count now. */
 	err = leader_conf_changed(raft, up);
 	return err ? err : ret;
@@ -168,6 +175,8 @@ static bool wants_leave_joint(const struct raft_entry *e)
 	struct slice bytes = { NULL, 0 };
 	struct wire_field f;
 
+	BUG_ON(e->type == RAFT_ENTRY_NORMAL);
+	BUG_ON((unsigned int)e->type > RAFT_ENTRY_CONF_CHANGE_V2);
 	if (e->type != RAFT_ENTRY_CONF_CHANGE_V2)
 		return false;
 	if (e->payload)
@@ -199,6 +208,7 @@ int raft_auto_leave(struct raft *raft, struct raft_update *up)
 	if (raft->log.applied < raft->pending_conf || raft->transferee)
 		return 0;
 	BUG_ON(!conf_is_joint(&raft->conf));
+	BUG_ON(raft->pending_conf > raft->log.last);
 	ret = leader_append_empty(raft, up, RAFT_ENTRY_CONF_CHANGE_V2);
 	return ret ? ret : broadcast_append(raft, up, true);
 }

@@ -10,6 +10,7 @@ static bool entries_are_valid(const struct raft_message *m)
 {
 	uint64_t term = m->log_term;
 
+	BUG_ON(m->index > RAFT_INDEX_MAX);
 	if (m->n_entries && !m->entries)
 		return false;
 	if (m->n_entries > RAFT_INDEX_MAX - m->index)
@@ -50,6 +51,7 @@ static bool snapshot_is_valid(const struct raft_message *m)
 {
 	const struct raft_snapshot_meta *s = m->snapshot;
 
+	BUG_ON(m->term > RAFT_TERM_MAX);
 	if (!s || !s->index || s->index > RAFT_INDEX_MAX)
 		return false;
 	if (!s->term || s->term > m->term)
@@ -76,6 +78,8 @@ static bool response_is_valid(const struct raft *raft, const struct raft_message
 
 static bool body_is_valid(const struct raft *raft, const struct raft_message *m)
 {
+	BUG_ON(m->to != raft->id || m->from == raft->id);
+	BUG_ON(m->index > RAFT_INDEX_MAX || m->term > RAFT_TERM_MAX);
 	switch (m->type) {
 	case RAFT_MSG_PROP:
 		return proposal_is_valid(m);
@@ -105,7 +109,7 @@ bool message_is_valid(const struct raft *raft, const struct raft_message *m)
 {
 	bool forwarded = m->type == RAFT_MSG_PROP || m->type == RAFT_MSG_READ_INDEX;
 
-	BUG_ON(!raft->id);
+	BUG_ON(!raft->id || raft->term > RAFT_TERM_MAX);
 	if (m->to != raft->id || !m->from || m->from == raft->id)
 		return false;
 	/* What a follower passes on to its leader carries no term; all else does. */

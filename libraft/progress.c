@@ -21,6 +21,8 @@ static size_t progress_pos(const struct raft *raft, uint64_t id)
 		else
 			hi = mid;
 	}
+	BUG_ON(lo > raft->n_progress || raft->n_progress > raft->cap_progress);
+	BUG_ON(lo && raft->progress[lo - 1].id >= id);
 	return lo;
 }
 
@@ -54,6 +56,7 @@ int progress_insert(struct raft *raft, uint64_t id)
 		pr->match = raft->log.stored;
 		progress_become_replicate(pr);
 	}
+	BUG_ON(pr->match >= pr->next);
 	return 0;
 }
 
@@ -67,11 +70,12 @@ void progress_remove(struct raft *raft, uint64_t id)
 {
 	struct raft_progress *pr = progress_find(raft, id);
 
-	BUG_ON(!pr);
+	BUG_ON(!pr || pr->id != id);
 	progress_release(pr);
 	raft->n_progress--;
 	memmove(pr, pr + 1,
 		(size_t)(&raft->progress[raft->n_progress] - pr) * sizeof(*pr));
+	BUG_ON(progress_find(raft, id));
 }
 
 static void progress_become(struct raft_progress *pr, enum progress_state state)
@@ -108,11 +112,13 @@ void progress_become_replicate(struct raft_progress *pr)
 {
 	progress_become(pr, PROGRESS_REPLICATE);
 	pr->next = pr->match + 1;
+	BUG_ON(pr->inflights.n || pr->paused);
 }
 
 void progress_become_snapshot(struct raft_progress *pr, uint64_t index)
 {
 	BUG_ON(!index || index < pr->match);
+	BUG_ON(pr->state == PROGRESS_SNAPSHOT);
 	progress_become(pr, PROGRESS_SNAPSHOT);
 	pr->pending_snapshot = index;
 	pr->next = index + 1;
@@ -145,7 +151,8 @@ static int inflights_add(struct raft_inflights *in, uint64_t index, size_t max)
 			return -ENOMEM;
 		in->cap = max;
 	}
-	BUG_ON(in->n == in->cap);
+	BUG_ON(in->n == in->cap || in->head >= in->cap);
+	BUG_ON(in->cap != max);
 	end = in->head + in->n++;
 	in->index[end < in->cap ? end : end - in->cap] = index;
 	return 0;
@@ -178,6 +185,7 @@ int progress_sent(struct raft_progress *pr, size_t n_entries, size_t max_infligh
 	/* The message that fills the window counts as a probe: silence until it, or a
 	 * heartbeat, is answered. */
 	pr->paused = inflights_full(&pr->inflights);
+	BUG_ON(pr->match >= pr->next);
 	return 0;
 }
 
@@ -190,6 +198,7 @@ bool progress_acked(struct raft_progress *pr, uint64_t index)
 	pr->match = index;
 	pr->next = MAX(pr->next, index + 1);
 	pr->paused = false;
+	BUG_ON(pr->match >= pr->next);
 	return true;
 }
 
@@ -211,6 +220,7 @@ bool progress_rejected(struct raft_progress *pr, uint64_t rejected, uint64_t hin
 	if (pr->state == PROGRESS_SNAPSHOT || pr->next - 1 != rejected)
 		return false;
 	pr->next = MAX(MIN(rejected, hint + 1), pr->match + 1);
+	BUG_ON(pr->next > rejected + 1);
 	pr->sent_commit = MIN(pr->sent_commit, pr->next - 1);
 	pr->paused = false;
 	return true;

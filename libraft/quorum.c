@@ -9,7 +9,7 @@ uint64_t quorum_index(struct quorum_ids ids, quorum_acked_fn *acked, const void 
 {
 	uint64_t best = 0;
 
-	BUG_ON(!acked);
+	BUG_ON(!acked || (ids.n && !ids.ids));
 	if (!ids.n)
 		return UINT64_MAX;
 	for (size_t i = 0; i < ids.n; i++) {
@@ -20,6 +20,7 @@ uint64_t quorum_index(struct quorum_ids ids, quorum_acked_fn *acked, const void 
 			continue;
 		for (size_t j = 0; j < ids.n; j++)
 			n += acked(arg, ids.ids[j]) >= index;
+		BUG_ON(!n || n > ids.n);
 		if (n > ids.n / 2)
 			best = index;
 	}
@@ -40,6 +41,7 @@ enum quorum_result quorum_vote(struct quorum_ids ids, quorum_vote_fn *vote, cons
 		rejected += v == VOTE_REJECTED;
 	}
 	BUG_ON(granted + rejected > ids.n);
+	BUG_ON(granted >= majority && ids.n - rejected < majority);
 	if (granted >= majority)
 		return QUORUM_WON;
 	/* Lost when those who may still answer cannot make a majority. */

@@ -79,6 +79,8 @@ static struct raft *raft_of_config(const struct raft_config *c)
 	raft->max_committed_bytes = c->max_committed_bytes;
 	raft->reads.round_pos = SIZE_MAX;
 	raft->election_timeout = election_timeout_draw(raft);
+	BUG_ON(!raft->id || raft->role != RAFT_FOLLOWER);
+	BUG_ON(raft->election_timeout < raft->election_ticks);
 	return raft;
 }
 
@@ -93,6 +95,7 @@ static int raft_load(struct raft *raft, const struct raft_config *c)
 	struct raft_conf_state conf;
 	int ret;
 
+	BUG_ON(log->last || raft->n_progress);
 	log->base = log->last = log->stored = c->snapshot.index;
 	log->base_term = c->snapshot.term;
 	ret = log_load(log, c->entries, c->n_entries);
@@ -109,6 +112,7 @@ static int raft_load(struct raft *raft, const struct raft_config *c)
 	}
 	raft->handed_soft_state.term = raft->term;
 	raft_commit_changes(raft);
+	BUG_ON(log->handed > log->commit || log->commit > log->stored);
 	ret = conf_copy(&c->snapshot.conf, &conf);
 	return ret ? ret : raft_conf_switch(raft, &conf);
 }
@@ -133,6 +137,7 @@ int raft_new(const struct raft_config *config, struct raft **out, const char **w
 		raft_free(raft);
 		return ret;
 	}
+	BUG_ON(raft->role != RAFT_FOLLOWER || raft->term < config->hard_state.term);
 	*out = raft;
 	return 0;
 }
@@ -141,6 +146,8 @@ void raft_free(struct raft *raft)
 {
 	if (!raft)
 		return;
+	BUG_ON(raft->n_progress > raft->cap_progress);
+	BUG_ON(raft->log.last < raft->log.base);
 	reads_reset(&raft->reads);
 	for (size_t i = 0; i < raft->n_progress; i++)
 		progress_release(&raft->progress[i]);
@@ -154,6 +161,8 @@ void raft_status(const struct raft *raft, struct raft_status *out)
 {
 	const struct raft_log *log = &raft->log;
 
+	BUG_ON(log->commit > log->last || log->stored > log->last);
+	BUG_ON(raft->transferee && raft->role != RAFT_LEADER);
 	*out = (struct raft_status){
 		.role = raft->role,
 		.id = raft->id,
@@ -178,7 +187,8 @@ bool raft_member(const struct raft *raft, uint64_t id, struct raft_member *out)
 
 	if (raft->role != RAFT_LEADER || !pr)
 		return false;
-	BUG_ON(pr->match >= pr->next);
+	BUG_ON(!out);
+	BUG_ON(pr->match >= pr->next || pr->match > raft->log.last);
 	*out = (struct raft_member){
 		.match = pr->match,
 		.learner = pr->learner,

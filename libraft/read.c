@@ -45,6 +45,7 @@ static int send_read(struct raft *raft, struct raft_update *up, struct raft_mess
 		     struct blob *id)
 {
 	BUG_ON(m->entries || m->n_entries);
+	BUG_ON(m->type != RAFT_MSG_READ_INDEX && m->type != RAFT_MSG_READ_INDEX_RESP);
 	if (!id)
 		return -ENOMEM;
 	m->entries = calloc(1, sizeof(*m->entries));
@@ -67,6 +68,7 @@ static int answer(struct raft *raft, struct raft_update *up, const struct raft_r
 	};
 
 	BUG_ON(w->index > raft->log.commit);
+	BUG_ON(w->from == raft->id || !w->from != !w->context);
 	if (!w->from)
 		return hand_read(up, w->id, w->index);
 	return send_read(raft, up, &m, blob_get(w->context));
@@ -79,6 +81,7 @@ static int answer_first(struct raft *raft, struct raft_update *up, size_t n)
 	int ret = 0;
 
 	BUG_ON(n > reads->n);
+	BUG_ON(raft->role != RAFT_LEADER);
 	for (size_t i = 0; i < n; i++) {
 		if (!ret)
 			ret = answer(raft, up, &reads->waiting[i]);
@@ -102,6 +105,7 @@ static int begin_round(struct raft *raft, struct raft_update *up)
 	size_t pos = up->n_messages;
 	int ret;
 
+	BUG_ON(raft->role != RAFT_LEADER);
 	if (!context)
 		return -ENOMEM;
 	blob_put(reads->round_context);
@@ -112,6 +116,7 @@ static int begin_round(struct raft *raft, struct raft_update *up)
 		reads->lease_round = reads->round;
 		reads->lease_start = raft->ticks;
 	}
+	BUG_ON(!reads->lease_round || reads->lease_round > reads->round);
 	ret = broadcast_heartbeat(raft, up);
 	reads->round_pos = pos;
 	return ret;
@@ -152,6 +157,7 @@ static int start_waiting(struct raft *raft, struct raft_update *up)
 	round = round_is_unsent(reads, up) ? reads->round : reads->round + 1;
 	while (first && !reads->waiting[first - 1].round)
 		first--;
+	BUG_ON(first && reads->waiting[first - 1].round > round);
 	for (size_t i = first; i < reads->n; i++) {
 		reads->waiting[i].index = raft->log.commit;
 		reads->waiting[i].round = round;
@@ -178,6 +184,7 @@ static int leader_read(struct raft *raft, struct raft_update *up,
 	int ret;
 
 	BUG_ON(raft->role != RAFT_LEADER || wait->round);
+	BUG_ON(reads->n > RAFT_READS_MAX);
 	if (reads->n == RAFT_READS_MAX)
 		return RAFT_DROPPED;
 	ret = vec_reserve(&reads->waiting, &reads->cap, reads->n + 1, sizeof(*wait));
@@ -208,6 +215,7 @@ int reads_confirm(struct raft *raft, struct raft_update *up)
 	size_t n = 0;
 
 	BUG_ON(raft->role != RAFT_LEADER);
+	BUG_ON(reads->lease_round > reads->round);
 	if (reads->lease_round && round >= reads->lease_round) {
 		reads->lease_end = reads->lease_start + raft->lease_ticks;
 		reads->lease_round = 0;
@@ -222,6 +230,8 @@ int raft_read(struct raft *raft, struct raft_update *up, uint64_t id)
 	struct raft_read_wait wait = { .id = id };
 	struct raft_message m = { .type = RAFT_MSG_READ_INDEX, .to = raft->leader };
 
+	BUG_ON((raft->role == RAFT_LEADER) != (raft->leader == raft->id));
+	BUG_ON(raft->role == RAFT_CANDIDATE && raft->leader);
 	if (raft->role == RAFT_LEADER)
 		return leader_read(raft, up, &wait);
 	if (raft->role != RAFT_FOLLOWER || !raft->leader)
@@ -241,6 +251,7 @@ int handle_read_index(struct raft *raft, struct raft_update *up, const struct ra
 	int ret;
 
 	BUG_ON(m->n_entries != 1 || !m->entries[0].payload);
+	BUG_ON(m->from == raft->id);
 	wait.context = m->entries[0].payload;
 	if (raft->role == RAFT_LEADER) {
 		ret = leader_read(raft, up, &wait);
@@ -258,6 +269,7 @@ int handle_read_index_response(struct raft *raft, struct raft_update *up,
 	uint64_t id = 0;
 
 	BUG_ON(m->n_entries != 1 || !b);
+	BUG_ON(m->term != raft->term);
 	if (raft->role != RAFT_FOLLOWER || b->len != sizeof(id)) {
 		raft->messages_rejected++;
 		return 0;

@@ -10,11 +10,13 @@ static size_t entries_that_fit(const struct raft *raft, uint64_t first)
 {
 	size_t n = 0, bytes = 0;
 
+	BUG_ON(first <= raft->log.base);
 	for (uint64_t i = first; i <= raft->log.last; i++, n++) {
 		bytes += entry_bytes(log_entry(&raft->log, i));
 		if (n == RAFT_ENTRIES_MAX || (n && bytes > raft->max_message_bytes))
 			break;
 	}
+	BUG_ON(!n != (first > raft->log.last));
 	return n;
 }
 
@@ -22,6 +24,7 @@ static int message_take_entries(const struct raft *raft, struct raft_message *m,
 				size_t n)
 {
 	BUG_ON(m->entries);
+	BUG_ON(first + n > raft->log.last + 1);
 	if (!n)
 		return 0;
 	m->entries = malloc(n * sizeof(*m->entries));
@@ -55,6 +58,7 @@ int send_append(struct raft *raft, struct raft_update *up, struct raft_progress 
 	int ret;
 
 	BUG_ON(raft->role != RAFT_LEADER || pr->id == raft->id);
+	BUG_ON(pr->match >= pr->next || pr->next > raft->log.last + 1);
 	*sent = false;
 	if (progress_is_paused(pr))
 		return 0;
@@ -81,15 +85,19 @@ static int send_appends(struct raft *raft, struct raft_update *up, struct raft_p
 	bool sent;
 	int ret;
 
+	BUG_ON(raft->role != RAFT_LEADER || pr->id == raft->id);
 	do {
 		ret = send_append(raft, up, pr, even_empty, &sent);
 		even_empty = false;
 	} while (!ret && sent && pr->state == PROGRESS_REPLICATE);
+	BUG_ON(pr->match >= pr->next);
 	return ret;
 }
 
 int broadcast_append(struct raft *raft, struct raft_update *up, bool even_empty)
 {
+	BUG_ON(raft->role != RAFT_LEADER);
+	BUG_ON(!raft->n_progress);
 	for (size_t i = 0; i < raft->n_progress; i++) {
 		int ret;
 
@@ -121,6 +129,7 @@ int broadcast_heartbeat(struct raft *raft, struct raft_update *up)
 		};
 		int ret;
 
+		BUG_ON(pr->match > raft->log.last);
 		if (pr->id == raft->id)
 			continue;
 		if ((reads->n || raft->lease_ticks) && reads->round_context)
@@ -153,6 +162,7 @@ void raft_commit_to(struct raft *raft, uint64_t index)
 		/* Those of earlier terms were never counted, so this may fall short. */
 		raft->uncommitted_bytes -= MIN(bytes, raft->uncommitted_bytes);
 	}
+	BUG_ON(log->commit < index || log->commit > log->last);
 }
 
 static uint64_t match_of(const void *arg, uint64_t id)
@@ -182,6 +192,7 @@ int leader_maybe_commit(struct raft *raft, struct raft_update *up, bool *advance
 		return 0;
 	*advanced = true;
 	raft_commit_to(raft, index);
+	BUG_ON(raft->log.commit < raft->log.handed);
 	return reads_release_waiting(raft, up);
 }
 
@@ -195,6 +206,7 @@ int leader_stored(struct raft *raft, struct raft_update *up)
 	BUG_ON(raft->role != RAFT_LEADER);
 	if (!own)
 		return 0;
+	BUG_ON(own->match > raft->log.stored);
 	own->match = raft->log.stored;
 	own->next = own->match + 1;
 	ret = leader_maybe_commit(raft, up, &advanced);
@@ -205,6 +217,7 @@ static bool has_room(struct raft *raft, const struct raft_entry *entries, size_t
 {
 	uint64_t bytes = 0;
 
+	BUG_ON(raft->role != RAFT_LEADER || !n);
 	for (size_t i = 0; i < n; i++)
 		bytes += entry_bytes(&entries[i]);
 	/* The first is let in however large it is, and empty ones always are. */
@@ -212,6 +225,7 @@ static bool has_room(struct raft *raft, const struct raft_entry *entries, size_t
 	    raft->uncommitted_bytes + bytes > raft->max_uncommitted_bytes)
 		return false;
 	raft->uncommitted_bytes += bytes;
+	BUG_ON(raft->uncommitted_bytes < bytes);
 	return true;
 }
 
@@ -236,6 +250,7 @@ static void leader_push(struct raft *raft, struct raft_update *up, const struct 
 		}
 	}
 	log_push(&raft->log, up, &e);
+	BUG_ON(raft->pending_conf > raft->log.last);
 }
 
 static int leader_append(struct raft *raft, struct raft_update *up,
@@ -249,6 +264,7 @@ static int leader_append(struct raft *raft, struct raft_update *up,
 		return ret;
 	for (size_t i = 0; i < n; i++)
 		leader_push(raft, up, &entries[i]);
+	BUG_ON(log_last_term(&raft->log) != raft->term);
 	return 0;
 }
 
@@ -266,6 +282,7 @@ int leader_propose(struct raft *raft, struct raft_update *up, const struct raft_
 	int ret;
 
 	BUG_ON(raft->role != RAFT_LEADER || !n);
+	BUG_ON(raft->leader != raft->id);
 	/* Thesis 3.10: nothing new is taken up while leadership is handed over. */
 	if (raft->transferee || !progress_find(raft, raft->id))
 		return RAFT_DROPPED;
@@ -288,18 +305,20 @@ static int append_rejected(struct raft *raft, struct raft_update *up, struct raf
 	uint64_t hint = m->reject_hint, term;
 	bool sent;
 
-	BUG_ON(!m->reject);
+	BUG_ON(!m->reject || m->index > raft->log.last);
 	if (m->log_term)
 		hint = log_find_conflict(&raft->log, hint, m->log_term, &term);
 	if (!progress_rejected(pr, m->index, hint))
 		return 0;
 	if (pr->state == PROGRESS_REPLICATE)
 		progress_become_probe(pr);
+	BUG_ON(pr->match >= pr->next || pr->next > m->index + 1);
 	return send_append(raft, up, pr, true, &sent);
 }
 
 static void append_accepted(struct raft *raft, struct raft_progress *pr, uint64_t index)
 {
+	BUG_ON(pr->match < index || index > raft->log.last);
 	switch (pr->state) {
 	case PROGRESS_PROBE:
 		progress_become_replicate(pr);
@@ -315,6 +334,7 @@ static void append_accepted(struct raft *raft, struct raft_progress *pr, uint64_
 		inflights_free_to(&pr->inflights, index);
 		break;
 	}
+	BUG_ON(pr->match >= pr->next || pr->next > raft->log.last + 1);
 }
 
 int handle_append_response(struct raft *raft, struct raft_update *up,
@@ -325,6 +345,7 @@ int handle_append_response(struct raft *raft, struct raft_update *up,
 	int ret;
 
 	BUG_ON(raft->role != RAFT_LEADER || m->term != raft->term);
+	BUG_ON(m->index > raft->log.last);
 	if (!pr)
 		return 0;
 	pr->recent_active = true;
@@ -371,5 +392,6 @@ int handle_heartbeat_response(struct raft *raft, struct raft_update *up,
 	if (round > raft->reads.round)
 		return 0;
 	pr->read_ack = MAX(pr->read_ack, round);
+	BUG_ON(pr->read_ack > raft->reads.round);
 	return reads_confirm(raft, up);
 }

@@ -18,6 +18,8 @@ int snapshot_meta_copy(const struct raft_snapshot_meta *from, struct raft_snapsh
 	struct raft_snapshot_meta *meta = calloc(1, sizeof(*meta));
 	int ret;
 
+	BUG_ON(!from->index || !from->term);
+	BUG_ON(!conf_is_valid(&from->conf));
 	if (!meta)
 		return -ENOMEM;
 	meta->index = from->index;
@@ -48,6 +50,7 @@ int send_snapshot(struct raft *raft, struct raft_update *up, struct raft_progres
 	ret = snapshot_meta_copy(&meta, &m.snapshot);
 	if (ret)
 		return ret;
+	BUG_ON(meta.index > raft->log.commit || meta.index < raft->log.base);
 	progress_become_snapshot(pr, meta.index);
 	return raft_send(raft, up, &m);
 }
@@ -60,10 +63,11 @@ void snapshot_reported(struct raft *raft, uint64_t id, bool failed)
 
 	if (raft->role != RAFT_LEADER || !pr || pr->state != PROGRESS_SNAPSHOT)
 		return;
-	BUG_ON(pr->id == raft->id);
+	BUG_ON(pr->id == raft->id || !pr->pending_snapshot);
 	if (failed)
 		pr->pending_snapshot = 0;
 	progress_become_probe(pr);
+	BUG_ON(pr->match >= pr->next || pr->next > raft->log.last + 1);
 	pr->paused = true;
 }
 
@@ -88,6 +92,7 @@ static int restore(struct raft *raft, struct raft_update *up,
 		snapshot_meta_free(copy);
 		return ret;
 	}
+	BUG_ON(raft->log.last != meta->index || up->n_entries);
 	snapshot_meta_free(up->snapshot);
 	up->snapshot = copy;
 	up->must_sync = true;
@@ -109,6 +114,7 @@ int handle_snapshot(struct raft *raft, struct raft_update *up, const struct raft
 	int ret;
 
 	BUG_ON(raft->role != RAFT_FOLLOWER || !meta);
+	BUG_ON(raft->leader != m->from || m->term != raft->term);
 	if (meta->index > raft->log.commit && is_member(raft, &meta->conf)) {
 		if (log_matches(&raft->log, meta->index, meta->term)) {
 			/* The log is there already, only the commit index was not. */
@@ -120,5 +126,6 @@ int handle_snapshot(struct raft *raft, struct raft_update *up, const struct raft
 		}
 	}
 	reply.index = raft->log.commit;
+	BUG_ON(reply.index > raft->log.last);
 	return raft_send(raft, up, &reply);
 }

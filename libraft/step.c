@@ -19,6 +19,8 @@ static bool is_vote_request(enum raft_message_type type)
  */
 static bool sticks_to_leader(const struct raft *raft, const struct raft_message *m)
 {
+	BUG_ON(m->to != raft->id || m->from == raft->id);
+	BUG_ON((raft->role == RAFT_LEADER) != (raft->leader == raft->id));
 	if (!is_vote_request(m->type) || m->term < raft->term)
 		return false;
 	if (m->context && slice_eq(blob_slice(m->context), SLICE_LIT("CampaignTransfer")))
@@ -32,13 +34,14 @@ static bool sticks_to_leader(const struct raft *raft, const struct raft_message 
 /* Thesis 3.3: a higher term is taken over, except from what only asks about one. */
 static void receive_newer(struct raft *raft, const struct raft_message *m)
 {
-	BUG_ON(m->term <= raft->term);
+	BUG_ON(m->term <= raft->term || m->term > RAFT_TERM_MAX);
 	if (m->type == RAFT_MSG_PRE_VOTE)
 		return;
 	/* A pre-vote that is granted names the term asked about, not the voter's. */
 	if (m->type == RAFT_MSG_PRE_VOTE_RESP && !m->reject)
 		return;
 	become_follower(raft, m->term, is_from_leader(m->type) ? m->from : 0);
+	BUG_ON(raft->term != m->term || raft->vote);
 }
 
 /*
@@ -52,7 +55,8 @@ static int receive_older(struct raft *raft, struct raft_update *up, const struct
 {
 	struct raft_message reply = { .to = m->from, .term = raft->term };
 
-	BUG_ON(m->term >= raft->term);
+	BUG_ON(!m->term || m->term >= raft->term);
+	BUG_ON(m->from == raft->id);
 	if ((raft->check_quorum || raft->pre_vote) &&
 	    (m->type == RAFT_MSG_HEARTBEAT || m->type == RAFT_MSG_APP)) {
 		reply.type = RAFT_MSG_APP_RESP;
@@ -69,6 +73,7 @@ static int receive_older(struct raft *raft, struct raft_update *up, const struct
 static int receive_from_leader(struct raft *raft, struct raft_update *up,
 			       const struct raft_message *m)
 {
+	BUG_ON(m->term != raft->term);
 	/* Thesis 3.4, election safety: no term has two leaders. */
 	if (raft->role == RAFT_LEADER || (raft->leader && raft->leader != m->from)) {
 		raft->messages_rejected++;
@@ -112,6 +117,7 @@ static int propose(struct raft *raft, struct raft_update *up, const struct raft_
 		   size_t n)
 {
 	BUG_ON(!n || !entries);
+	BUG_ON((raft->role == RAFT_LEADER) != (raft->leader == raft->id));
 	if (raft->role == RAFT_LEADER)
 		return leader_propose(raft, up, entries, n);
 	if (raft->role != RAFT_FOLLOWER || !raft->leader)
@@ -122,6 +128,7 @@ static int propose(struct raft *raft, struct raft_update *up, const struct raft_
 static int receive_in_term(struct raft *raft, struct raft_update *up,
 			   const struct raft_message *m)
 {
+	BUG_ON(m->term && m->term < raft->term);
 	switch (m->type) {
 	case RAFT_MSG_VOTE:
 	case RAFT_MSG_PRE_VOTE:
@@ -167,6 +174,7 @@ static int receive(struct raft *raft, struct raft_update *up, const struct raft_
 	} else if (m->term && m->term < raft->term) {
 		return receive_older(raft, up, m);
 	}
+	BUG_ON((raft->role == RAFT_LEADER) != (raft->leader == raft->id));
 	/* Outcomes such as RAFT_DROPPED are for this member's own proposals. */
 	ret = receive_in_term(raft, up, m);
 	return ret < 0 ? ret : 0;
@@ -192,6 +200,7 @@ static void unreachable(struct raft *raft, uint64_t id)
 
 static int step(struct raft *raft, const struct raft_event *event, struct raft_update *up)
 {
+	BUG_ON(raft->term > RAFT_TERM_MAX);
 	switch (event->type) {
 	case RAFT_TICK:
 		return raft_tick(raft, up);
@@ -233,6 +242,7 @@ static int step(struct raft *raft, const struct raft_event *event, struct raft_u
 
 int raft_step(struct raft *raft, const struct raft_event *event, struct raft_update *up)
 {
+	const struct raft_log *log = &raft->log;
 	int ret, err;
 
 	BUG_ON(!raft || !event || !up);
@@ -240,6 +250,9 @@ int raft_step(struct raft *raft, const struct raft_event *event, struct raft_upd
 	/* An outcome, and a configuration change that is refused, end a step as usual. */
 	if (ret == -ENOMEM)
 		return ret;
+	BUG_ON((raft->role == RAFT_LEADER) != (raft->leader == raft->id));
 	err = update_finish(raft, up);
+	BUG_ON(log->base > log->applied || log->applied > log->handed);
+	BUG_ON(log->handed > log->commit || log->commit > log->last);
 	return err ? err : ret;
 }

@@ -17,11 +17,12 @@ static __printf(2, 3) void text_add(struct text *t, const char *format, ...)
 	va_list args;
 	int n;
 
+	BUG_ON(t->size && !t->buf);
 	va_start(args, format);
 	n = vsnprintf(left ? t->buf + t->len : NULL, left, format, args);
 	va_end(args);
-	if (n > 0)
-		t->len += (size_t)n;
+	BUG_ON(n < 0);
+	t->len += (size_t)n;
 }
 
 static int text_end(const struct text *t)
@@ -38,6 +39,7 @@ const char *raft_role_to_text(enum raft_role role)
 		[RAFT_LEADER] = "StateLeader",
 	};
 
+	_Static_assert(ARRAY_SIZE(names) == RAFT_LEADER + 1, "each role has a name");
 	return (size_t)role < ARRAY_SIZE(names) ? names[role] : "unknown";
 }
 
@@ -61,11 +63,14 @@ static const char *message_type_to_text(enum raft_message_type type)
 	};
 	const char *name = (size_t)type < ARRAY_SIZE(names) ? names[type] : NULL;
 
+	_Static_assert(ARRAY_SIZE(names) == RAFT_MSG_PRE_VOTE_RESP + 1, "the last has a name");
 	return name ? name : "unknown";
 }
 
 static void add_quoted(struct text *t, const struct blob *b)
 {
+	size_t before = t->len;
+
 	text_add(t, "\"");
 	for (size_t i = 0; b && i < b->len; i++) {
 		uint8_t c = b->data[i];
@@ -78,6 +83,7 @@ static void add_quoted(struct text *t, const struct blob *b)
 			text_add(t, "\\x%02x", c);
 	}
 	text_add(t, "\"");
+	BUG_ON(t->len < before + 2 + (b ? b->len : 0));
 }
 
 /* One change: v1 a voter, l1 a learner, r1 removed, u1 updated. */
@@ -96,6 +102,7 @@ static void add_conf_single(struct text *t, struct slice bytes, uint32_t type_fi
 	uint64_t type = 0, id = 0;
 	struct wire_field f;
 
+	BUG_ON(type_field != 1 && type_field != 2);
 	while (wire_next(&bytes, &f) == 1) {
 		if (f.number == type_field)
 			type = f.value;
@@ -111,6 +118,7 @@ static void add_conf_change(struct text *t, const struct raft_entry *e)
 	struct wire_field f;
 	bool first = true;
 
+	BUG_ON(e->type == RAFT_ENTRY_NORMAL);
 	if (e->type == RAFT_ENTRY_CONF_CHANGE) {
 		text_add(t, " ");
 		add_conf_single(t, bytes, 2, true);
@@ -133,6 +141,7 @@ static void add_entry(struct text *t, const struct raft_entry *e)
 		[RAFT_ENTRY_CONF_CHANGE_V2] = "EntryConfChangeV2",
 	};
 
+	_Static_assert(ARRAY_SIZE(names) == RAFT_ENTRY_CONF_CHANGE_V2 + 1, "each has a name");
 	text_add(t, "%llu/%llu %s", (unsigned long long)e->term, (unsigned long long)e->index,
 		 (size_t)e->type < ARRAY_SIZE(names) ? names[e->type] : "unknown");
 	if (e->type == RAFT_ENTRY_NORMAL) {
@@ -155,6 +164,7 @@ static void add_snapshot(struct text *t, const struct raft_snapshot_meta *s)
 {
 	const struct raft_conf_state *c = &s->conf;
 
+	BUG_ON((c->n_voters && !c->voters) || (c->n_learners && !c->learners));
 	text_add(t, "\n  Snapshot: Index:%llu Term:%llu ConfState:",
 		 (unsigned long long)s->index, (unsigned long long)s->term);
 	add_ids(t, "Voters", c->voters, c->n_voters);
@@ -168,6 +178,7 @@ int raft_entry_to_text(const struct raft_entry *e, char *buf, size_t size)
 {
 	struct text t = { buf, size, 0 };
 
+	BUG_ON(size && !buf);
 	if (size)
 		buf[0] = 0;
 	add_entry(&t, e);
@@ -178,6 +189,8 @@ int raft_message_to_text(const struct raft_message *m, char *buf, size_t size)
 {
 	struct text t = { buf, size, 0 };
 
+	BUG_ON(size && !buf);
+	BUG_ON(m->n_entries && !m->entries);
 	if (size)
 		buf[0] = 0;
 	text_add(&t, "%llx->%llx %s Term:%llu Log:%llu/%llu", (unsigned long long)m->from,

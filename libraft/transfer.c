@@ -10,6 +10,7 @@ static int send_timeout_now(struct raft *raft, struct raft_update *up, uint64_t 
 {
 	struct raft_message m = { .type = RAFT_MSG_TIMEOUT_NOW, .to = to, .term = raft->term };
 
+	BUG_ON(raft->role != RAFT_LEADER || to == raft->id);
 	BUG_ON(raft->transferee != to);
 	/* From now on an election may come about that no lease holds up. */
 	raft->reads.lease_given_up = true;
@@ -22,6 +23,7 @@ static int leader_transfer(struct raft *raft, struct raft_update *up, uint64_t t
 	bool sent;
 
 	BUG_ON(raft->role != RAFT_LEADER);
+	BUG_ON(pr && pr->match > raft->log.last);
 	if (!pr || pr->learner || raft->transferee == to)
 		return 0;
 	raft->transferee = 0;
@@ -45,6 +47,7 @@ int transfer_leader(struct raft *raft, struct raft_update *up, uint64_t to)
 	};
 
 	BUG_ON(!to);
+	BUG_ON((raft->role == RAFT_LEADER) != (raft->leader == raft->id));
 	if (raft->role == RAFT_LEADER)
 		return leader_transfer(raft, up, to);
 	if (raft->role != RAFT_FOLLOWER || !raft->leader || raft->leader == to)

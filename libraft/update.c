@@ -20,6 +20,7 @@ int vec_reserve(void *array, size_t *cap, size_t need, size_t size)
 		return -ENOMEM;
 	memcpy(array, &grown, sizeof(grown));
 	*cap = n;
+	BUG_ON(*cap < need);
 	return 0;
 }
 
@@ -57,7 +58,8 @@ int entries_copy(const struct raft_entry *from, size_t n, struct raft_entry **ou
 {
 	struct raft_entry *to;
 
-	BUG_ON(!n);
+	BUG_ON(!n || !from);
+	BUG_ON(n > SIZE_MAX / sizeof(*to));
 	to = malloc(n * sizeof(*to));
 	if (!to)
 		return -ENOMEM;
@@ -105,6 +107,7 @@ static bool needs_storage(const struct raft *raft, enum raft_message_type type)
 	case RAFT_MSG_SNAP:
 	case RAFT_MSG_TIMEOUT_NOW:
 		BUG_ON(raft->role != RAFT_LEADER);
+		BUG_ON(!raft->term_start);
 		return raft->elected_alone && raft->log.stored < raft->term_start;
 	default:
 		return false;
@@ -117,6 +120,7 @@ int raft_send(struct raft *raft, struct raft_update *up, struct raft_message *m)
 	int ret;
 
 	BUG_ON(!m->to || m->to == raft->id);
+	BUG_ON(!m->n_entries != !m->entries);
 	if (!m->from)
 		m->from = raft->id;
 	if (needs_storage(raft, m->type)) {
@@ -172,7 +176,8 @@ static int hand_committed(struct raft *raft, struct raft_update *up)
 		log->handed_bytes += bytes;
 		log->handed++;
 	}
-	BUG_ON(log->handed > log->commit);
+	BUG_ON(log->handed > log->commit || log->handed > log->stored);
+	BUG_ON(up->n_committed && up->committed[up->n_committed - 1].index != log->handed);
 	return 0;
 }
 
@@ -182,6 +187,8 @@ static void hand_hard_state(struct raft *raft, struct raft_update *up)
 	struct raft_hard_state now = { raft->term, raft->vote, raft->log.commit };
 
 	BUG_ON(now.term < old->term || now.commit < old->commit);
+	/* Thesis 3.4: one vote a term. */
+	BUG_ON(now.term == old->term && old->vote && now.vote != old->vote);
 	if (now.term == old->term && now.vote == old->vote && now.commit == old->commit)
 		return;
 	if (now.term != old->term || now.vote != old->vote)
@@ -196,6 +203,7 @@ int update_finish(struct raft *raft, struct raft_update *up)
 {
 	int ret = hand_committed(raft, up);
 
+	BUG_ON(raft->handed_soft_state.term > raft->term);
 	if (ret)
 		return ret;
 	hand_hard_state(raft, up);
@@ -206,6 +214,8 @@ int update_finish(struct raft *raft, struct raft_update *up)
 	raft->handed_soft_state.role = raft->role;
 	raft->handed_soft_state.leader = raft->leader;
 	raft->handed_soft_state.term = raft->term;
+	BUG_ON(raft->handed_hard_state.term != raft->term);
+	BUG_ON(raft->handed_hard_state.commit != raft->log.commit);
 	return 0;
 }
 
@@ -225,6 +235,8 @@ void raft_update_clear(struct raft_update *up)
 {
 	struct raft_update kept = { 0 };
 
+	BUG_ON(up->n_messages && !up->messages);
+	BUG_ON(up->n_entries && !up->entries);
 	for (size_t i = 0; i < up->n_messages; i++)
 		message_release(&up->messages[i]);
 	for (size_t i = 0; i < up->n_after_store; i++)
@@ -248,6 +260,8 @@ void raft_update_release(struct raft_update *up)
 	if (!up)
 		return;
 	raft_update_clear(up);
+	BUG_ON(raft_update_pending(up));
+	BUG_ON(up->must_sync);
 	free(up->messages);
 	free(up->after_store);
 	free(up->entries);

@@ -291,7 +291,8 @@ static void measure_memory(void)
 	/* Sizes at which the arrays that double are full. */
 	size_t few = leader_bytes(8, 0), many = leader_bytes(32, 0);
 	size_t few_full = leader_bytes(8, 512), many_full = leader_bytes(32, 512);
-	size_t short_log = leader_bytes(3, (1 << 14) - 1), long_log = leader_bytes(3, (1 << 17) - 1);
+	size_t short_log = leader_bytes(3, (1 << 14) - 1);
+	size_t long_log = leader_bytes(3, (1 << 17) - 1);
 	const size_t entries = (1 << 17) - (1 << 14);
 
 	printf("%-60s %6zu\n", "a leader of three, its log empty", leader_bytes(3, 0));

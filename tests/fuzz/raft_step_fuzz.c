@@ -397,7 +397,7 @@ static int start(struct member *x, struct input *in)
 	uint8_t b = take(in), c = take(in), d = take(in);
 	struct raft_config config = {
 		.id = 1, .seed = d, .election_ticks = 4 + (d & 3), .heartbeat_ticks = 1 + (d >> 7),
-		.pre_vote = b & 1, .check_quorum = b & 2,
+		.pre_vote = b & 1, .check_quorum = b & 2, .lease_ticks = (b & 6) == 6 ? 2 : 0,
 		.max_message_bytes = b & 8 ? 40 : 1 << 20,
 		.max_inflight = b & 16 ? 2 : 64,
 		.max_uncommitted_bytes = b & 32 ? 30 : 0,

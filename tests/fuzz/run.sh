@@ -27,7 +27,8 @@ pack() { # DIR: the shortest first
 }
 
 if [[ $how == --keep ]]; then
-	"$O/fuzz/$name" -set_cover_merge=1 -use_counters=0 -max_len=800 "$TMP/kept" "$found" 2>/dev/null || exit
+	"$O/fuzz/$name" -set_cover_merge=1 -use_counters=0 -max_len=800 \
+		"$TMP/kept" "$found" 2>/dev/null || exit
 	pack "$TMP/kept" >"$corpus"
 	wc -lc <"$corpus" | awk '{ print $1 " inputs, " $2 " bytes" }'
 	exit

@@ -140,13 +140,43 @@ many_parameters() {
 	}'
 }
 
+# Assertions of libraft, which is to state what it relies on: two in each function on an
+# average, one at least in each, of those whose body has more than six lines. Those that
+# judge what comes from outside, *_is_valid and *_error, may not assert anything of it.
+few_assertions() {
+	ctags -f - --languages=C --kinds-C=f --fields=+ne libraft/*.[ch] |
+		awk -F'\t' -v OFS='\t' '{
+			for (i = 4; i <= NF; i++) {
+				if ($i ~ /^line:/) from = substr($i, 6)
+				if ($i ~ /^end:/) to = substr($i, 5)
+			}
+			if (to - from > 8) print $2, from, to, $1
+		}' >"$TMP/functions"
+	awk -F'\t' 'NR == FNR { n++; name[n] = $1 ": " $4
+			for (i = $2; i <= $3; i++) inside[$1, i] = n
+			next }
+		(FILENAME, FNR) in inside {
+			f = inside[FILENAME, FNR]
+			found = gsub(/BUG_ON\(|BUG\(\)|_Static_assert\(/, "")
+			has[f] += found
+			sum += found
+		}
+		END {
+			for (i = 1; i <= n; i++)
+				if (!has[i] && name[i] !~ /_(is_valid|error)$/)
+					print name[i] " asserts nothing"
+			if (sum < 2 * n) print sum " assertions in " n " functions"
+		}' "$TMP/functions" libraft/*.[ch]
+}
+
 none 'no file is longer than 800 lines' long_files
 none 'no line is wider than 100 columns' long_lines
 if command -v ctags >/dev/null; then
 	none 'no function is longer than 70 lines' long_functions
 	none 'no function has more than 7 parameters' many_parameters
+	none 'libraft has two assertions a function' few_assertions
 else
-	skip 'function lengths' 'no ctags'
+	skip 'function lengths and assertions' 'no ctags'
 fi
 
 # --- what is written how ----------------------------------------------------

@@ -267,21 +267,26 @@ static int queue_committed(struct core *core)
 	return 0;
 }
 
-static int role_changed(struct core *core)
+static void role_changed(struct core *core)
 {
-	bool leader = core->status.role == RAFT_LEADER;
-	uint64_t election = core->config.election_ticks * core->config.tick;
-
 	if (core->status.leader && core->status.leader != core->last_leader) {
 		core->leader_changes++;
 		core->last_leader = core->status.leader;
 	}
 	core_reask_reads(core);
-	if (leader && !core->state.lessor.primary)
-		return lessor_promote(&core->state.lessor, core->now, election);
-	if (!leader && core->state.lessor.primary)
+	if (core->status.role != RAFT_LEADER && core->state.lessor.primary)
 		lessor_demote(&core->state.lessor);
-	return 0;
+}
+
+/* In a turn, which knows the time: what made this member the leader may have been a
+ * message that waited while the process was stopped. */
+static int promote(struct core *core)
+{
+	uint64_t election = core->config.election_ticks * core->config.tick;
+
+	if (core->status.role != RAFT_LEADER || core->state.lessor.primary)
+		return 0;
+	return lessor_promote(&core->state.lessor, core->now, election);
 }
 
 /* Steps raft and takes in what comes of it. */
@@ -297,9 +302,8 @@ int core_step(struct core *core, const struct raft_event *event)
 	if (core->update.snapshot)
 		return -ENOTSUP;
 	if (core->update.role_changed)
-		err = role_changed(core);
-	if (!err)
-		err = queue_committed(core);
+		role_changed(core);
+	err = queue_committed(core);
 	if (!err)
 		err = core_queue_messages(core, &after);
 	if (!err)
@@ -538,7 +542,9 @@ int core_turn(struct core *core, uint64_t now)
 	int err;
 
 	core->now = now;
-	err = apply_and_tell(core);
+	err = promote(core);
+	if (!err)
+		err = apply_and_tell(core);
 	core->lagging = core->status.commit > core->applied + APPLY_GAP_MAX;
 	if (err < 0 || (err = campaign_alone(core)) < 0 ||
 	    (err = core_look_at_leases(core)) < 0 || (err = core_publish(core)) < 0 ||

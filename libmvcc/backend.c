@@ -46,6 +46,20 @@ int mvcc_backend_reclaim(struct mvcc_backend *backend, size_t bytes)
 	return backend->ops->reclaim(backend, bytes);
 }
 
+int mvcc_backend_scrub(struct mvcc_backend *backend, struct mvcc_scrub *scrub, size_t bytes)
+{
+	BUG_ON(!bytes || scrub->what[0]);
+	return backend->ops->scrub(backend, scrub, bytes);
+}
+
+int mvcc_backup_begin(struct mvcc_backend *backend, const char *dir, struct mvcc_backup **out,
+		      char *why, size_t why_size)
+{
+	if (!backend->ops->backup_begin)
+		return -EOPNOTSUPP;
+	return backend->ops->backup_begin(backend, dir, out, why, why_size);
+}
+
 const char *mvcc_backend_why(const struct mvcc_backend *backend)
 {
 	return backend->ops->why(backend);

@@ -73,6 +73,10 @@ struct mvcc_backend_ops {
 	int (*scan_records)(struct mvcc_backend *backend, backend_record_fn fn, void *arg);
 	int (*size)(struct mvcc_backend *backend, struct mvcc_backend_size *out);
 	int (*reclaim)(struct mvcc_backend *backend, size_t bytes);
+	int (*scrub)(struct mvcc_backend *backend, struct mvcc_scrub *scrub, size_t bytes);
+	/* NULL: this backend has no backups. */
+	int (*backup_begin)(struct mvcc_backend *backend, const char *dir,
+			    struct mvcc_backup **out, char *why, size_t why_size);
 	/* The last error in words, or an empty string. */
 	const char *(*why)(const struct mvcc_backend *backend);
 	void (*close)(struct mvcc_backend *backend);

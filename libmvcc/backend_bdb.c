@@ -447,6 +447,8 @@ static const struct mvcc_backend_ops bdb_ops = {
 	.scan_records = bdb_scan_records,
 	.size = bdb_size,
 	.reclaim = bdb_reclaim,
+	.scrub = bdb_scrub,
+	.backup_begin = bdb_backup_begin,
 	.why = bdb_why,
 	.close = bdb_close,
 };

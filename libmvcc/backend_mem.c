@@ -211,6 +211,12 @@ static int mem_reclaim(struct mvcc_backend *backend, size_t bytes)
 	return 0;
 }
 
+/* Memory is not read back. */
+static int mem_scrub(struct mvcc_backend *backend, struct mvcc_scrub *scrub, size_t bytes)
+{
+	return 0;
+}
+
 static const char *mem_why(const struct mvcc_backend *backend)
 {
 	return "";
@@ -237,6 +243,7 @@ static const struct mvcc_backend_ops mem_ops = {
 	.scan_records = mem_scan_records,
 	.size = mem_size,
 	.reclaim = mem_reclaim,
+	.scrub = mem_scrub,
 	.why = mem_why,
 	.close = mem_close,
 };

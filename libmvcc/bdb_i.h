@@ -175,5 +175,19 @@ int segments_get(struct bdb *bdb, struct mvcc_rev rev, struct blob **out);
 /* --- bdb_reclaim.c -------------------------------------------------------- */
 
 int bdb_reclaim(struct mvcc_backend *backend, size_t bytes);
+/* The last revision of a segment; the one before its first where it has none. */
+int segment_last(struct segment *seg, int64_t *out);
+
+/* --- bdb_scrub.c ---------------------------------------------------------- */
+
+int bdb_scrub(struct mvcc_backend *backend, struct mvcc_scrub *scrub, size_t bytes);
+/* About @bytes of a tree's file. Positive while there are more. */
+int scrub_pages(struct bdb *bdb, DB *db, const char *file, size_t bytes,
+		struct mvcc_scrub *scrub);
+
+/* --- bdb_backup.c --------------------------------------------------------- */
+
+int bdb_backup_begin(struct mvcc_backend *backend, const char *dir, struct mvcc_backup **out,
+		     char *why, size_t why_size);
 
 #endif

@@ -65,15 +65,14 @@ static int run_at(struct bdb *bdb, size_t from, size_t *out)
 	return 0;
 }
 
-/* The last revision of a segment. */
-static int last_main(struct segment *seg, int64_t *out)
+int segment_last(struct segment *seg, int64_t *out)
 {
 	DBT key = { 0 }, value = { .dlen = 0, .flags = DB_DBT_PARTIAL };
 	uint32_t sub;
 	DBC *cursor;
 	int r, closed;
 
-	*out = seg->first;
+	*out = seg->first - 1;
 	r = bdb_error(seg->db->cursor(seg->db, NULL, &cursor, 0));
 	if (r)
 		return r;
@@ -91,9 +90,9 @@ static int seal_last(struct bdb *bdb)
 {
 	struct segment *seg = bdb->segments[bdb->n_segments - 1];
 	int64_t last;
-	int r = last_main(seg, &last);
+	int r = segment_last(seg, &last);
 
-	return r ? r : segment_roll(bdb, last + 1);
+	return r ? r : segment_roll(bdb, MAX(last, seg->first) + 1);
 }
 
 static int merge_begin(struct bdb *bdb, size_t from, size_t n)

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "libmvcc/bdb_file.h"
 #include "libmvcc/bdb_i.h"
 
 #define OVERFLOW_BYTES 4080	/* a longer record has pages of its own */
@@ -257,6 +258,22 @@ static int segment_load(struct bdb *bdb, struct segment *seg)
 	return r ? r : segment_drops_load(bdb, seg);
 }
 
+/* Not by way of Berkeley DB: where its own removal of a file was cut short, recovery may
+ * leave 512 bytes by that name, which it then cannot remove. */
+static int remove_doomed(struct bdb *bdb)
+{
+	char name[SEGMENT_NAME_MAX];
+
+	if (!bdb->n_doomed)
+		return 0;
+	while (bdb->n_doomed) {
+		segment_name(bdb->doomed[--bdb->n_doomed], name);
+		if (unlinkat(bdb->dir, name, 0) && errno != ENOENT)
+			return -errno;
+	}
+	return durable_sync(bdb->dir);
+}
+
 /* What the end of the process left behind of a merge is in no map. */
 static int remove_leftovers(struct bdb *bdb)
 {
@@ -278,9 +295,7 @@ static int remove_leftovers(struct bdb *bdb)
 	}
 	if (dir)
 		closedir(dir);
-	while (!r && bdb->n_doomed)
-		r = segment_remove_file(bdb, bdb->doomed[--bdb->n_doomed]);
-	return r;
+	return r ? r : remove_doomed(bdb);
 }
 
 int segment_remove_file(struct bdb *bdb, uint64_t number)
@@ -308,8 +323,14 @@ int segments_open(struct bdb *bdb)
 
 void segments_close(struct bdb *bdb)
 {
-	for (size_t i = 0; i < bdb->n_segments; i++)
-		segment_free(bdb->segments[i]);
+	for (size_t i = 0; i < bdb->n_segments; i++) {
+		struct segment *seg = bdb->segments[i];
+
+		if (seg->db)
+			seg->db->close(seg->db, 0);
+		seg->db = NULL;
+		segment_free(seg);
+	}
 	segment_free(bdb->merge.target);
 	free(bdb->segments);
 	free(bdb->doomed);

@@ -148,6 +148,51 @@ const char *mvcc_backend_why(const struct mvcc_backend *backend);
  */
 int mvcc_backend_reclaim(struct mvcc_backend *backend, size_t bytes);
 
+/*
+ * Reads everything back from the disk, past the cache: every page of every file, every
+ * revision, every record of the log files that are kept; about @bytes a call, writing
+ * goes on between calls. Begin with a zeroed struct. Positive while there is more; 0:
+ * all is right. -EBADMSG: something is damaged, and @what says what and where: file,
+ * page or byte, and the revision where it is known. The store may go on after that:
+ * what is damaged is not served, a read that meets it fails, and then the error is
+ * final. Pages that were written after the scrub came by are for the next one.
+ */
+struct mvcc_scrub {
+	int64_t pages, records, log_bytes;	/* looked at so far */
+	char what[256];
+
+	/* the library's own: where it has come to */
+	int phase;
+	uint32_t page, pages_end;
+	uint64_t segment;
+	int64_t first;
+	struct mvcc_rev next;
+	uint32_t log, log_at, log_prev;
+};
+int mvcc_backend_scrub(struct mvcc_backend *backend, struct mvcc_scrub *scrub, size_t bytes);
+
+/*
+ * A copy of the store as it is after the last batch that was written before
+ * mvcc_backup_begin(), in @dir, which exists and is empty. Writing goes on between the
+ * steps, each of which copies about @bytes, having first read the file that it copies
+ * from as a scrub does; reclaiming waits. The first step copies all small records.
+ *
+ * 0 of mvcc_backup_step(): the copy is whole and durable; mvcc_bdb_open() opens it,
+ * and finds it at mvcc_backup_revision(). Positive: there is more to do. Negative: it
+ * has failed, and mvcc_backup_why() says why; -EBADMSG where the store is damaged.
+ * mvcc_backup_end() frees it, and removes what it has written unless it is whole. It
+ * comes before mvcc_backend_close().
+ *
+ * The memory backend has no backups: -EOPNOTSUPP.
+ */
+struct mvcc_backup;
+int mvcc_backup_begin(struct mvcc_backend *backend, const char *dir, struct mvcc_backup **out,
+		      char *why, size_t why_size);
+int mvcc_backup_step(struct mvcc_backup *backup, size_t bytes);
+int64_t mvcc_backup_revision(const struct mvcc_backup *backup);
+const char *mvcc_backup_why(const struct mvcc_backup *backup);
+void mvcc_backup_end(struct mvcc_backup *backup);
+
 /* --- opening -------------------------------------------------------------- */
 
 struct mvcc_args {

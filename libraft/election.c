@@ -78,7 +78,8 @@ void become_follower(struct raft *raft, uint64_t term, uint64_t leader)
 	raft->leader = leader;
 }
 
-/* Thesis 9.6: a pre-candidate changes neither its term nor its vote. */
+/* Thesis 9.6: a pre-candidate changes neither its term nor its vote. It knows no leader,
+ * and the votes of an earlier attempt are not for this one (raft-rs #83, #84). */
 static void become_pre_candidate(struct raft *raft)
 {
 	become(raft, RAFT_PRE_CANDIDATE);
@@ -100,7 +101,8 @@ static void become_candidate(struct raft *raft)
  * term can be committed by counting. No change of the configuration is taken up while
  * an earlier one may be in the log and not applied. One that is taken up stands after
  * the empty entry, and takes effect when it is applied, so that the leader has always
- * committed an entry of its term first (what the thesis' single-server changes lacked).
+ * committed an entry of its term first, which the thesis' changes of one member lacked
+ * (Ongaro, raft-dev, July 2015).
  */
 static int become_leader(struct raft *raft, struct raft_update *up)
 {

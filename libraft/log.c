@@ -279,7 +279,8 @@ void log_applied(struct raft_log *log, uint64_t index)
 	BUG_ON(log->applied == log->handed && log->handed_bytes);
 }
 
-/* Forgets entries that are applied and durable, up to @index. */
+/* Thesis 5.1: forgets entries up to @index, if they are applied, and durable here. How many
+ * are kept for followers that lag is the caller's choice. */
 void log_compact(struct raft_log *log, uint64_t index)
 {
 	uint64_t n;

@@ -104,7 +104,8 @@ void raft_commit_changes(struct raft *raft)
 	BUG_ON(log->commit < i || log->commit > log->last);
 }
 
-/* A leader whose configuration has changed: thesis 4.2.2 and 4.2.3. */
+/* A leader whose configuration has changed. Thesis 4.2.2: it steps down where it is no voter
+ * any more; made a learner, too (etcd-io/raft #83). */
 static int leader_conf_changed(struct raft *raft, struct raft_update *up)
 {
 	bool advanced;

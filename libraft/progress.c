@@ -5,7 +5,8 @@
  * Probe: the leader does not know where the logs meet; one message is on its way at
  * a time. Replicate: they meet; messages follow each other, up to max_inflight.
  * Snapshot: the member needs entries the leader has forgotten; nothing is sent until
- * it acknowledges something the log can go on from.
+ * it acknowledges something the log can go on from (etcd-io/raft #31), or a report comes.
+ * In each of them match < next, whatever comes late (etcd-io/raft #149).
  */
 #include "libraft/raft_i.h"
 

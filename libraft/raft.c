@@ -86,7 +86,7 @@ static struct raft *raft_of_config(const struct raft_config *c)
 
 /*
  * Thesis 3.8: term and vote as stored. The commit index on disk may lag behind what
- * was applied, and the term behind the last entry's where a crash came between the
+ * was applied (etcd #10217), and the term behind the last entry's where a crash came between the
  * two; no vote of that term can have left this member then.
  */
 static int raft_load(struct raft *raft, const struct raft_config *c)

@@ -10,7 +10,7 @@
  * Rounds are numbered within the term, and an answer carries the number of the
  * heartbeat it answers: it vouches for the reads of that round and of those before.
  * A read joins the latest round only while none of its heartbeats has been sent (they
- * are still in the update), so that no answer to it can be older than the read.
+ * are still in the update), so that no answer to it can be older than the read (etcd #20418).
  */
 #include "libraft/raft_i.h"
 
@@ -194,7 +194,7 @@ static int leader_read(struct raft *raft, struct raft_update *up,
 	if (wait->context)
 		blob_get(wait->context);
 	reads->n++;
-	/* Thesis 6.4, step 1. */
+	/* Thesis 6.4, step 1; etcd #7331. */
 	return leader_committed_in_term(raft) ? start_waiting(raft, up) : 0;
 }
 

@@ -42,7 +42,7 @@ static int message_take_entries(const struct raft *raft, struct raft_message *m,
 /*
  * Sends what @pr lacks, if it may be sent anything now; a message without entries
  * only with @even_empty. While the window is full only empty ones go out: should all
- * that filled it be lost, the answer to an empty one gets things going again.
+ * that filled it be lost, the answer to an empty one gets things going again (etcd #14633).
  */
 int send_append(struct raft *raft, struct raft_update *up, struct raft_progress *pr,
 		bool even_empty, bool *sent)
@@ -112,7 +112,7 @@ int broadcast_append(struct raft *raft, struct raft_update *up, bool even_empty)
 
 /*
  * A heartbeat tells no commit index beyond what the follower is known to hold: its log
- * may differ from the leader's after that.
+ * may differ from the leader's after that (etcd #10166).
  */
 int broadcast_heartbeat(struct raft *raft, struct raft_update *up)
 {
@@ -213,6 +213,7 @@ int leader_stored(struct raft *raft, struct raft_update *up)
 	return ret || !advanced ? ret : broadcast_append(raft, up, true);
 }
 
+/* etcd's MaxUncommittedEntriesSize: a leader that cannot commit does not grow for ever. */
 static bool has_room(struct raft *raft, const struct raft_entry *entries, size_t n)
 {
 	uint64_t bytes = 0;

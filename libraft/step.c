@@ -47,9 +47,9 @@ static void receive_newer(struct raft *raft, const struct raft_message *m)
 /*
  * From an earlier term. A leader that lags is told the term of today: with pre-votes or
  * a checked quorum this member's own campaign would not reach it, and it would never
- * take this member back. A pre-candidate that lags is told too, or a member with a
+ * take this member back (etcd #8501). A pre-candidate that lags is told too, or a member with a
  * high term and a short log and one with a low term and a long log could wait for
- * each other for ever.
+ * each other for ever (etcd #8243).
  */
 static int receive_older(struct raft *raft, struct raft_update *up, const struct raft_message *m)
 {

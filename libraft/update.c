@@ -148,7 +148,7 @@ void update_truncate(struct raft_update *up, uint64_t index)
 
 /*
  * Entries that are committed, and durable here as well: what is applied must never be
- * unknown to this member after a crash. At least one is handed out, however large,
+ * unknown to this member after a crash (etcd #14370). At least one is handed out, however large,
  * when none is under way.
  */
 static int hand_committed(struct raft *raft, struct raft_update *up)

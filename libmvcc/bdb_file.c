@@ -40,6 +40,12 @@ static int result(int r)
 	return -1;
 }
 
+/* Berkeley DB takes what these hooks give for the error itself, or looks at errno. */
+static int hook_result(int r)
+{
+	return r ? errno : 0;
+}
+
 /* --- which files ---------------------------------------------------------- */
 
 int files_guard(const char *path, struct pages *pages)
@@ -156,6 +162,21 @@ static int sync_directory_of(const char *path)
 	return result(r);
 }
 
+/*
+ * Where Berkeley DB's recovery removes a file, it keeps pages of it in its cache, and
+ * when it has use for their room, syncs the file first, which it opens by name; that it
+ * is gone is then the error of whatever wanted the room. It gets an empty file without
+ * a name. Whether a file is there it asks in another way.
+ */
+static int open_removed(const struct guard *g, int flags)
+{
+	int fd = open(g->path, (flags & O_ACCMODE) | O_TMPFILE | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		errno = ENOENT;		/* not every file system has such files */
+	return fd;
+}
+
 int file_open(const char *path, int flags, ...)
 {
 	const struct guard *g;
@@ -173,6 +194,8 @@ int file_open(const char *path, int flags, ...)
 	if (g && result(pages_flush(g->pages)))
 		return -1;
 	fd = open(path, flags | O_CLOEXEC, mode);
+	if (fd < 0 && errno == ENOENT && g && (flags & O_ACCMODE) == O_RDWR)
+		return open_removed(g, flags);
 	if (fd < 0)
 		return fd;
 	if ((flags & O_CREAT && sync_directory_of(path)) ||
@@ -227,11 +250,11 @@ int file_rename(const char *from, const char *to)
 	int r = settle_name(from);
 
 	if (r)
-		return result(r);
+		return hook_result(result(r));
 	if (rename(from, to))
-		return -1;
+		return hook_result(-1);
 	rename_guarded(from, to);
-	return sync_directory_of(to);
+	return hook_result(sync_directory_of(to));
 }
 
 /* What is on its way must not come to another file of that name. */
@@ -239,7 +262,7 @@ int file_unlink(const char *path)
 {
 	int r = settle_name(path);
 
-	return r ? result(r) : unlink(path);
+	return hook_result(r ? result(r) : unlink(path));
 }
 
 /* --- reading and writing -------------------------------------------------- */
@@ -265,7 +288,7 @@ int file_seek(int fd, off_t at, int whence)
 	off_t now = lseek(fd, at, whence);
 
 	if (now < 0)
-		return -1;
+		return hook_result(-1);
 	if (f)
 		f->position = (uint64_t)now;
 	return 0;
@@ -307,7 +330,7 @@ int file_sync(int fd)
 {
 	struct guarded *f = guarded(fd);
 
-	return result(f ? pages_sync(f->pages, fd) : durable_sync(fd));
+	return hook_result(result(f ? pages_sync(f->pages, fd) : durable_sync(fd)));
 }
 
 int file_truncate(int fd, off_t len)
@@ -315,6 +338,6 @@ int file_truncate(int fd, off_t len)
 	struct guarded *f = guarded(fd);
 
 	if (f && result(pages_settle(f->pages)))
-		return -1;
-	return ftruncate(fd, len);
+		return hook_result(-1);
+	return hook_result(ftruncate(fd, len));
 }

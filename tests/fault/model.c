@@ -11,6 +11,8 @@
 #define RING_EVENTS 32
 #define BDB_CACHE_BYTES (256 << 10)
 #define BDB_LOG_BYTES (256 << 10)
+#define BDB_SEGMENT_BYTES (64 << 10)
+#define RECLAIM_BYTES (8 << 10)
 
 enum op_type { OP_BEGIN, OP_PUT, OP_DELETE, OP_END, OP_COMPACT, OP_SWEEP, OP_RECORD, OP_BATCH };
 
@@ -216,6 +218,7 @@ int session_open(struct session *s, const struct model *model, const char *dir)
 	const struct mvcc_args args = { .cache_bytes = CACHE_BYTES, .ring_events = RING_EVENTS };
 	const struct mvcc_bdb_args bdb = {
 		.dir = dir, .cache_bytes = BDB_CACHE_BYTES, .log_bytes = BDB_LOG_BYTES,
+		.segment_bytes = BDB_SEGMENT_BYTES,
 	};
 	static struct progress unseen;
 	struct progress *p = s->progress ? s->progress : &unseen;
@@ -325,6 +328,10 @@ static int run_batch(struct session *s, size_t number)
 	if (s->model->boundaries[number].sync)
 		mark(s, &p->synced, number, 's');
 	mvcc_batch_done(s->store, batch);
+	for (size_t i = 0; i < number % 8 && r >= 0; i++)
+		r = mvcc_backend_reclaim(s->backend, RECLAIM_BYTES);
+	if (r < 0)
+		return r;
 	return s->after_batch ? s->after_batch(s, number) : 0;
 }
 

@@ -36,10 +36,11 @@ static int digest_revision(void *arg, int64_t main, uint32_t sub, struct slice k
 	return 0;
 }
 
-/* What a backend says of its own format is not part of it. */
+/* What a backend says of its own files is not part of it. */
 static int digest_record(void *arg, struct slice key, struct slice value)
 {
-	if (slice_eq(key, SLICE_LIT("\0format")))
+	if (slice_has_prefix(key, SLICE_LIT("\0format")) ||
+	    slice_has_prefix(key, SLICE_LIT("\0segment")))
 		return 0;
 	digest_add(arg, key);
 	digest_add(arg, value);

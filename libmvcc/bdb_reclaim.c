@@ -162,12 +162,16 @@ static int merge_copy(struct bdb *bdb, size_t bytes)
 {
 	struct merge *m = &bdb->merge;
 	struct copying c = { .merge = m, .left = bytes };
+	struct segment *seg;
 	int r = bdb_error(bdb->env->txn_begin(bdb->env, NULL, &c.txn, 0));
 
 	if (r)
 		return r;
 	while (!r && c.left && m->at < m->from + m->n) {
-		r = segment_scan(bdb, bdb->segments[m->at], m->next, copy_rev, &c);
+		seg = bdb->segments[m->at];
+		/* one of which nothing is left need not be read to find that out */
+		if (!seg->counted || seg->live.packed)
+			r = segment_scan(bdb, seg, m->next, copy_rev, &c);
 		if (!r) {
 			m->at++;
 			m->next = (struct mvcc_rev){ 0 };

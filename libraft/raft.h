@@ -51,7 +51,16 @@
  * once more where the network repeats a message. Reads that wait when a leader loses its
  * role, and those whose messages are lost, are forgotten: when there is no answer, ask
  * again with another id, never with the same, nor with one that was used before a
- * restart: an answer that is still on its way would be taken for the new one.
+ * restart: an answer that is still on its way would be taken for the new one. A peer
+ * can name ids that nobody asked for: look them up.
+ *
+ * Lease reads (lease_ticks, off by default; the same on all members). A leader whose
+ * heartbeat a majority has answered serves reads without another round for that many
+ * ticks from when the heartbeat went out, because the majority elects nobody else for
+ * election_ticks: it neither votes nor, told to by RAFT_CAMPAIGN, stands for election,
+ * also after a restart, and RAFT_FORGET_LEADER does nothing. This trusts the clocks:
+ * lease_ticks ticks of one member must take no longer than election_ticks - 1 ticks of
+ * any other, and ticks that a pause has swallowed are stepped before anything else.
  *
  * Snapshots. RAFT_MSG_SNAP names what raft knows to be applied; the caller sends its
  * own store at that index or a later one, puts that one's index, term and

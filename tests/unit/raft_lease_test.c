@@ -2,14 +2,14 @@
 /*
  * Lease reads: thesis 6.4.1. A lease is worth what the others promise for it, so most of
  * these are about what could make them elect another leader too early. Time is lock-step:
- * a round gives each member one tick, so lease_ticks may be up to election_ticks - 2.
+ * a round gives each member one tick, so lease_ticks may be up to election_ticks - 1.
  */
 #include <errno.h>
 
 #include "tests/unit/raft_net.h"
 
 #define ELECTION 10
-#define LEASE 8
+#define LEASE 9
 
 static struct net net;
 

@@ -26,6 +26,7 @@
 #define PATIENCE_MS 5000	/* for what has to come */
 #define IMPATIENCE_MS 500	/* once something did not */
 #define ASK_AGAIN_MS 20
+#define CHUNKS_BELOW (512 * 1024)	/* bytes that a stream may chop up as it likes */
 
 struct step {
 	char kind;
@@ -41,9 +42,10 @@ struct step {
 
 /* What the server said; a call appends the bytes of its messages to @response. */
 struct answer {
-	bool done;
+	bool done, chunked;
 	enum grpc_code code;
-	char text[512];
+	char text[512];		/* of the error, or how many keys each chunk had */
+	size_t text_len;
 	uint8_t *response;
 	size_t len, messages;
 };
@@ -203,10 +205,30 @@ static void answer_pack(struct answer *a, const ProtobufCMessage *m)
 
 /* --- calls ------------------------------------------------------------------- */
 
+static void answer_chunk(struct answer *a, struct slice message)
+{
+	const size_t size = sizeof(a->text);
+	struct pb_arena arena;
+	ProtobufCMessage *m;
+	const Etcdserverpb__RangeResponse *r = NULL;
+
+	pb_arena_init(&arena);
+	if (!pb_unpack(&etcdserverpb__range_stream_response__descriptor, message, &arena, &m))
+		r = ((Etcdserverpb__RangeStreamResponse *)m)->range_response;
+	if (a->text_len < size)
+		a->text_len += (size_t)snprintf(a->text + a->text_len, size - a->text_len,
+						" %zu", r ? r->n_kvs : 0);
+	pb_arena_release(&arena);
+}
+
 /* Protobuf merges by concatenation, which is what a stream of chunks asks for. */
 static void on_message(struct grpc_client_call *call, struct slice message)
 {
-	answer_append(grpc_client_call_user(call), message);
+	struct answer *a = grpc_client_call_user(call);
+
+	answer_append(a, message);
+	if (a->chunked)
+		answer_chunk(a, message);
 }
 
 static void on_done(struct grpc_client_call *call, enum grpc_code code, const char *text)
@@ -215,7 +237,8 @@ static void on_done(struct grpc_client_call *call, enum grpc_code code, const ch
 
 	a->done = true;
 	a->code = code;
-	snprintf(a->text, sizeof(a->text), "%s", text ? text : "");
+	if (code || !a->chunked || a->len >= CHUNKS_BELOW)
+		snprintf(a->text, sizeof(a->text), "%s", text ? text : "");
 }
 
 static void send_bytes(struct grpc_client_call *call, struct slice bytes)
@@ -502,6 +525,7 @@ static void ask(struct replay *r, const struct step *step, struct answer *a)
 	switch (step->kind) {
 	case 'U':
 	case 'S':
+		a->chunked = step->kind == 'S';
 		call(r, step->path, step->request, false, a);
 		return;
 	case 'K':
@@ -520,7 +544,7 @@ static void print_answer(const struct step *step, enum grpc_code code, struct sl
 {
 	if (code || text.len)
 		printf("    %s \"%.*s\"\n", grpc_code_name(code), (int)text.len, text.data);
-	else
+	if (!code)
 		message_print(step->rpc->response, response, stdout);
 }
 

@@ -120,6 +120,8 @@ func (s step) String() string {
 	switch s.kind {
 	case watchOpen, watchClose:
 		return fmt.Sprintf("%c: watch stream %d", s.kind, s.stream)
+	case restart:
+		return fmt.Sprintf("R: restart by signal %d", s.count)
 	case watchEvent:
 		return fmt.Sprintf("E: events of stream %d watcher %d (at least %d)",
 			s.stream, s.id, s.count)
@@ -131,8 +133,14 @@ func (s step) String() string {
 }
 
 func (a answer) String(path string) string {
-	if a.code != 0 || a.text != "" {
+	if a.late && a.code == 0 {
+		return "    too few in time\n" + text(path, 1, a.response)
+	}
+	if a.code != 0 {
 		return fmt.Sprintf("    %v %q", a.code, a.text)
+	}
+	if a.text != "" {
+		return fmt.Sprintf("    in chunks of%s\n", a.text) + text(path, 1, a.response)
 	}
 	return text(path, 1, a.response)
 }

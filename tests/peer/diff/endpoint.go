@@ -10,11 +10,13 @@ import (
 	"math"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
@@ -32,27 +34,92 @@ func (rawCodec) Unmarshal(b []byte, v any) error {
 func (rawCodec) Name() string { return "proto" }
 
 type endpoint struct {
-	name    string
+	url     string
+	server  *server // where it was started here
 	conn    *grpc.ClientConn
 	streams map[uint8]*watchStream
 	// How long to wait for what has to come; cut short once something did not.
 	patience time.Duration
+	// How long the last restart took: within it the leases began anew.
+	restarted time.Duration
 }
 
 var bidirectional = &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}
 
 const callTimeout = 10 * time.Second
 
-func dial(name, url string) (*endpoint, error) {
-	url = strings.TrimPrefix(url, "http://")
-	conn, err := grpc.NewClient("passthrough:///"+url,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+// dial connects to the server at url; one that was started here is waited for.
+func dial(url string, server *server) (*endpoint, error) {
+	e := &endpoint{url: strings.TrimPrefix(url, "http://"), server: server,
+		streams: map[uint8]*watchStream{}, patience: 5 * time.Second}
+	if err := e.connect(); err != nil || server == nil {
+		return e, err
+	}
+	a := e.untilAnswered(pathRange, encode(&pb.RangeRequest{Key: []byte{0}}))
+	if a.code != 0 {
+		return nil, fmt.Errorf("%s does not answer: %s", server.args[0], a.text)
+	}
+	return e, nil
+}
+
+func (e *endpoint) connect() (err error) {
+	quick := grpc.ConnectParams{MinConnectTimeout: time.Second,
+		Backoff: backoff.Config{BaseDelay: 10 * time.Millisecond, Multiplier: 1.2,
+			MaxDelay: 100 * time.Millisecond}}
+	e.conn, err = grpc.NewClient("passthrough:///"+e.url,
+		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithConnectParams(quick),
 		grpc.WithDefaultCallOptions(grpc.ForceCodec(rawCodec{}),
 			grpc.MaxCallRecvMsgSize(math.MaxInt32), grpc.MaxCallSendMsgSize(math.MaxInt32)))
-	if err != nil {
-		return nil, err
+	return err
+}
+
+// restart ends the server and starts it again, with all that a client then has lost.
+func (e *endpoint) restart(s step) answer {
+	began := time.Now()
+	defer func() { e.restarted = time.Since(began) }()
+	for _, w := range e.streams {
+		w.cancel()
 	}
-	return &endpoint{name, conn, map[uint8]*watchStream{}, 5 * time.Second}, nil
+	e.streams = map[uint8]*watchStream{}
+	e.conn.Close()
+	err := errors.New("the server was not started here")
+	if e.server != nil {
+		err = e.server.end(syscall.Signal(s.count))
+	}
+	if err == nil {
+		err = e.server.start()
+	}
+	if err == nil {
+		err = e.connect()
+	}
+	if err != nil {
+		return answer{code: codes.Internal, text: err.Error()}
+	}
+	return e.untilAnswered(s.path, s.request)
+}
+
+// untilAnswered asks while the server is not there yet, or has no leader yet.
+func (e *endpoint) untilAnswered(path string, request []byte) answer {
+	for end := time.Now().Add(startTimeout); ; time.Sleep(10 * time.Millisecond) {
+		a := e.unary(path, request)
+		if a.code != codes.Unavailable && a.code != codes.DeadlineExceeded ||
+			time.Now().After(end) {
+			return a
+		}
+	}
+}
+
+const expiryTimeout = 30 * time.Second
+
+// expire asks for the lease until it is gone.
+func (e *endpoint) expire(s step) answer {
+	for end := time.Now().Add(expiryTimeout); ; time.Sleep(10 * time.Millisecond) {
+		a := e.unary(s.path, s.request)
+		m, _ := decode(s.path, 1, a.response).(*pb.LeaseTimeToLiveResponse)
+		if a.code != 0 || m == nil || m.GrantedTTL == 0 || time.Now().After(end) {
+			return a
+		}
+	}
 }
 
 func failure(err error) answer {
@@ -70,6 +137,10 @@ func (e *endpoint) do(s step) answer {
 		return e.keepAlive(s)
 	case autoLease:
 		return e.autoLease(s)
+	case restart:
+		return e.restart(s)
+	case expiry:
+		return e.expire(s)
 	case watchOpen:
 		return e.openWatch(s)
 	}
@@ -98,7 +169,8 @@ func respond(path string, b []byte) answer {
 	return answer{response: normalize(m)}
 }
 
-// stream merges the chunks, whose number is the server's choice.
+// stream merges the chunks into one response. How many keys each of them had is part
+// of the answer, up to the size from which on the server may make it depend on bytes.
 func (e *endpoint) stream(s step) answer {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
@@ -110,11 +182,13 @@ func (e *endpoint) stream(s step) answer {
 		err = cs.CloseSend()
 	}
 	all := &pb.RangeStreamResponse{RangeResponse: &pb.RangeResponse{}}
+	chunks := ""
 	for err == nil {
 		var b []byte
 		if err = cs.RecvMsg(&b); err == nil {
 			m := &pb.RangeStreamResponse{}
 			if err = proto.Unmarshal(b, m); err == nil {
+				chunks += fmt.Sprintf(" %d", len(m.RangeResponse.GetKvs()))
 				proto.Merge(all, m)
 			}
 		}
@@ -122,8 +196,13 @@ func (e *endpoint) stream(s step) answer {
 	if err != io.EOF {
 		return failure(err)
 	}
-	return answer{response: normalize(all)}
+	if proto.Size(all) >= chunksBelow {
+		chunks = ""
+	}
+	return answer{text: chunks, response: normalize(all)}
 }
+
+const chunksBelow = 512 * 1024
 
 func (e *endpoint) keepAlive(s step) answer {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
@@ -174,6 +253,7 @@ type watchStream struct {
 	events   map[int64][]*mvccpb.Event
 	last     map[int64]int64 // per watcher: the last revision in full, or promised
 	whole    map[int64]bool  // watchers that did not ask for fragments
+	partial  map[int64]bool  // watchers whose last response was a fragment, not the last
 	broken   string          // the first thing that no server may do
 	err      error
 }
@@ -186,7 +266,8 @@ func (e *endpoint) openWatch(s step) answer {
 		return failure(err)
 	}
 	w := &watchStream{cs: cs, cancel: cancel, changed: make(chan struct{}),
-		events: map[int64][]*mvccpb.Event{}, last: map[int64]int64{}, whole: map[int64]bool{}}
+		events: map[int64][]*mvccpb.Event{}, last: map[int64]int64{}, whole: map[int64]bool{},
+		partial: map[int64]bool{}}
 	e.streams[s.stream] = w
 	go w.receive()
 	return answer{}
@@ -236,12 +317,13 @@ func (w *watchStream) take(m *pb.WatchResponse) {
 }
 
 // check holds for every server: revisions only grow, none is split over two
-// responses unless asked for, and none comes after progress said it was passed.
+// responses unless asked for and said so, and none comes after progress said it was
+// passed.
 func (w *watchStream) check(m *pb.WatchResponse) {
 	last := w.last[m.WatchId]
 	for _, ev := range m.Events {
 		rev := ev.Kv.GetModRevision()
-		if rev < last || rev == last && w.whole[m.WatchId] && ev == m.Events[0] {
+		if rev < last || rev == last && !w.partial[m.WatchId] && ev == m.Events[0] {
 			w.fault("watcher %d: revision %d comes after %d", m.WatchId, rev, last)
 		}
 		last = max(last, rev)
@@ -250,7 +332,11 @@ func (w *watchStream) check(m *pb.WatchResponse) {
 		w.fault("watcher %d: the header has revision %d, an event %d",
 			m.WatchId, m.Header.GetRevision(), last)
 	}
+	if m.Fragment && w.whole[m.WatchId] {
+		w.fault("watcher %d did not ask for fragments", m.WatchId)
+	}
 	w.last[m.WatchId] = last
+	w.partial[m.WatchId] = m.Fragment
 }
 
 func (w *watchStream) fault(format string, args ...any) {
@@ -285,7 +371,7 @@ func (w *watchStream) do(e *endpoint, s step) answer {
 	a, err := w.step(e, s)
 	if err != nil {
 		e.patience = min(e.patience, 500*time.Millisecond)
-		return answer{code: codes.DeadlineExceeded, text: err.Error()}
+		return answer{code: codes.DeadlineExceeded, text: err.Error(), late: true}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -350,7 +436,7 @@ func (w *watchStream) takeEvents(e *endpoint, s step) (answer, error) {
 	}
 	m := &pb.WatchResponse{WatchId: s.id, Events: w.events[s.id]}
 	delete(w.events, s.id)
-	return answer{response: encode(m)}, nil
+	return answer{response: encode(m), late: late != nil}, nil
 }
 
 // sync asks again and again: the request is dropped while a watcher catches up.

@@ -4,6 +4,7 @@
 // every answer and every watch event.
 //
 //	diff -a URL -b URL -seed N -n N     compare two servers
+//	     -a-run COMMAND -b-run COMMAND  ... that it starts, and restarts at times
 //	diff -a URL -record FILE ...        write A's answers to FILE
 //	diff -b URL -replay FILE            compare B with the answers in FILE
 //
@@ -17,12 +18,15 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 )
 
 type options struct {
 	a, b, record, replay string
+	aRun, bRun, log      string
 	seed                 uint64
 	n, show, giveUp      int
+	restarts             int
 	hash                 bool
 	slack                int64
 }
@@ -31,6 +35,10 @@ func main() {
 	var o options
 	flag.StringVar(&o.a, "a", "", "the reference, as http://host:port")
 	flag.StringVar(&o.b, "b", "", "the server under test")
+	flag.StringVar(&o.aRun, "a-run", "", "the command that starts A")
+	flag.StringVar(&o.bRun, "b-run", "", "the command that starts B")
+	flag.StringVar(&o.log, "log", "server", "what they print goes to this file .a.log, .b.log")
+	flag.IntVar(&o.restarts, "restarts", 0, "requests between two restarts; 0: none")
 	flag.StringVar(&o.record, "record", "", "write A's answers to this file")
 	flag.StringVar(&o.replay, "replay", "", "take A's answers from this file")
 	flag.Uint64Var(&o.seed, "seed", 1, "of the random requests")
@@ -40,7 +48,7 @@ func main() {
 	flag.BoolVar(&o.hash, "hash", false, "compare HashKV too")
 	flag.Int64Var(&o.slack, "slack", 2, "seconds that the rest of a lease may differ by")
 	flag.Parse()
-	failed, err := run(&o)
+	failed, err := compare(&o)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "diff:", err)
 		os.Exit(2)
@@ -53,10 +61,21 @@ func main() {
 // source is where the steps and A's answers come from.
 type source func() (step, answer, error)
 
-func run(o *options) (int, error) {
+// open connects to a server, and starts it where there is a command.
+func open(url, command, log string) (e *endpoint, err error) {
+	var s *server
+	if command != "" {
+		if s, err = run(command, log); err != nil {
+			return nil, err
+		}
+	}
+	return dial(url, s)
+}
+
+func compare(o *options) (int, error) {
 	t := &tally{o: o}
 	if o.b != "" {
-		b, err := dial("B", o.b)
+		b, err := open(o.b, o.bRun, o.log+".b.log")
 		if err != nil {
 			return 0, err
 		}
@@ -109,7 +128,7 @@ func replayed(o *options) (source, error) {
 
 type tally struct {
 	o              *options
-	b              *endpoint
+	a, b           *endpoint
 	recorder       *recorder
 	passed, failed int
 	pending        chan answer // B's answer to the step that A was asked too
@@ -117,23 +136,27 @@ type tally struct {
 
 // live asks A, and B at the same time.
 func (t *tally) live() (source, error) {
-	a, err := dial("A", t.o.a)
+	a, err := open(t.o.a, t.o.aRun, t.o.log+".a.log")
 	if err != nil {
 		return nil, err
 	}
+	t.a = a
 	m, err := newModel(a)
 	if err != nil {
 		return nil, err
 	}
 	g := newGenerator(t.o.seed, m)
 	g.hash = t.o.hash
+	g.restartEvery(t.o.restarts)
 	t.pending = make(chan answer, 1)
 	last := false
 	return func() (step, answer, error) {
 		if g.requests >= t.o.n && len(g.queue) == 0 {
-			if g.drain(); len(g.queue) == 0 || last {
+			if last {
 				return step{}, answer{}, io.EOF
 			}
+			g.drain()
+			g.survey()
 			last = true
 		}
 		s := g.next()
@@ -144,6 +167,15 @@ func (t *tally) live() (source, error) {
 		g.observe(s, r)
 		return s, r, nil
 	}, nil
+}
+
+// slack is how many seconds the rest of a lease may differ by: a restart makes all of
+// them begin anew, and takes one server longer than the other.
+func (t *tally) slack() int64 {
+	if t.a == nil {
+		return t.o.slack
+	}
+	return t.o.slack + int64((max(t.a.restarted, t.b.restarted)+time.Second-1)/time.Second)
 }
 
 func (t *tally) take(s step, a answer) error {
@@ -165,7 +197,7 @@ func (t *tally) take(s step, a answer) error {
 	} else {
 		b = t.b.do(s)
 	}
-	if same(s, a, b, t.o.slack) {
+	if !a.late && same(s, a, b, t.slack()) {
 		t.passed++
 		return nil
 	}

@@ -4,6 +4,7 @@ package main
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -16,9 +17,12 @@ import (
 // watcher is still owed. The history comes from a watch of A's whole key space.
 type model struct {
 	rev, compacted int64
+	compactions    []int64        // that may be under way, or have left a hash
+	unhashed       map[int64]bool // revisions whose HashKV time decides: see hashable()
 	leases         []int64
 	streams        [nStreams]modelStream
 	history        []event
+	a              *endpoint
 	tail           *watchStream
 }
 
@@ -34,6 +38,7 @@ type modelStream struct {
 }
 
 type modelWatcher struct {
+	request         *pb.WatchCreateRequest
 	id              int64
 	start           int64
 	key, end        string
@@ -48,18 +53,11 @@ type modelWatcher struct {
 const nStreams = 4
 
 func newModel(a *endpoint) (*model, error) {
-	m := &model{compacted: -1}
-	s := step{kind: watchOpen, stream: 255, path: pathWatch}
-	if r := a.do(s); r.code != 0 {
-		return nil, errors.New(r.text)
-	}
-	m.tail = a.streams[255]
-	delete(a.streams, 255)
-	zero := []byte{0}
-	all := &pb.WatchCreateRequest{Key: zero, RangeEnd: zero, StartRevision: 1, Fragment: true}
-	if err := m.tail.cs.SendMsg(encode(creation(all))); err != nil {
+	m := &model{compacted: -1, unhashed: map[int64]bool{}, a: a}
+	if err := m.follow(); err != nil {
 		return nil, err
 	}
+	zero := []byte{0}
 	first := a.unary(pathRange, encode(&pb.RangeRequest{Key: zero, RangeEnd: zero}))
 	r, _ := decode(pathRange, 1, first.response).(*pb.RangeResponse)
 	if first.code != 0 || r == nil {
@@ -70,6 +68,24 @@ func newModel(a *endpoint) (*model, error) {
 	}
 	m.rev = 1
 	return m, nil
+}
+
+// follow watches A's whole key space from the end of the history that is known. One
+// response has whole revisions.
+func (m *model) follow() error {
+	from := int64(1)
+	if n := len(m.history); n > 0 {
+		from = m.history[n-1].rev + 1
+	}
+	s := step{kind: watchOpen, stream: 255, path: pathWatch}
+	if r := m.a.do(s); r.code != 0 {
+		return errors.New(r.text)
+	}
+	m.tail = m.a.streams[255]
+	delete(m.a.streams, 255)
+	zero := []byte{0}
+	all := &pb.WatchCreateRequest{Key: zero, RangeEnd: zero, StartRevision: from}
+	return m.tail.cs.SendMsg(encode(creation(all)))
 }
 
 // catchUp reads the history up to the revision that is known to exist.
@@ -83,6 +99,22 @@ func (m *model) catchUp(patience time.Duration) {
 		return len(m.history) == 0 && m.rev == 1 ||
 			len(m.history) > 0 && m.history[len(m.history)-1].rev >= m.rev
 	})
+}
+
+// revived: a key was deleted and put again in this one revision.
+func (m *model) revived(rev int64) bool {
+	put := map[string]bool{}
+	for i := len(m.history) - 1; i >= 0 && m.history[i].rev >= rev; i-- {
+		// backwards: the put comes first
+		switch ev := m.history[i]; {
+		case ev.rev > rev:
+		case !ev.delete:
+			put[ev.key] = true
+		case put[ev.key]:
+			return true
+		}
+	}
+	return false
 }
 
 func (w *modelWatcher) wants(ev event) bool {
@@ -108,6 +140,14 @@ func (m *model) owed(w *modelWatcher) (n uint32) {
 	return n
 }
 
+// seen is the last revision all of whose events were counted.
+func (m *model) seen(w *modelWatcher) int64 {
+	if w.next < len(m.history) {
+		return m.history[w.next].rev - 1
+	}
+	return m.rev
+}
+
 // mayAsk: etcd answers a progress request only where every watcher has caught up,
 // none waits for a revision to come, and there is one at all.
 func (m *model) mayAsk(s *modelStream) bool {
@@ -128,13 +168,16 @@ func (s *modelStream) behind() bool {
 	return false
 }
 
-func (s *modelStream) find(id int64) (int, *modelWatcher) {
-	for i, w := range s.watchers {
-		if w.id == id {
-			return i, w
-		}
+// find gives the watcher that the server knows by id. One that it has canceled remains
+// in the list, and its id may be in use again.
+func (s *modelStream) find(id int64) int {
+	at := slices.IndexFunc(s.watchers, func(w *modelWatcher) bool {
+		return w.id == id && !w.reported
+	})
+	if at < 0 {
+		at = slices.IndexFunc(s.watchers, func(w *modelWatcher) bool { return w.id == id })
 	}
-	return -1, nil
+	return at
 }
 
 // observe learns from A's answer to s.
@@ -150,7 +193,7 @@ func (m *model) observe(s step, a answer) {
 		m.observeLease(s, r)
 	}
 	if s.path == pathCompact {
-		m.observeCompaction(decode(s.path, 0, s.request).(*pb.CompactionRequest).Revision)
+		m.observeCompaction(decode(s.path, 0, s.request).(*pb.CompactionRequest))
 	}
 	m.observeWatch(s, a)
 }
@@ -163,17 +206,37 @@ func (m *model) observeLease(s step, response proto.Message) {
 		}
 	case *pb.LeaseRevokeResponse:
 		id := decode(s.path, 0, s.request).(*pb.LeaseRevokeRequest).ID
-		for i, l := range m.leases {
-			if l == id {
-				m.leases = append(m.leases[:i], m.leases[i+1:]...)
-				break
-			}
+		m.forget(id)
+	case *pb.LeaseTimeToLiveResponse:
+		if s.kind == expiry {
+			m.forget(r.ID)
 		}
 	}
 }
 
-func (m *model) observeCompaction(rev int64) {
-	m.compacted = rev
+func (m *model) forget(lease int64) {
+	if i := slices.Index(m.leases, lease); i >= 0 {
+		m.leases = slices.Delete(m.leases, i, i+1)
+	}
+}
+
+// etcd makes a hash of each compaction while it does its work, and HashKV of exactly
+// that revision gives it from then on. When that is, is known of a physical compaction
+// alone, and only where the one before it was at its end as well.
+func (m *model) observeCompaction(r *pb.CompactionRequest) {
+	if !r.Physical || m.unhashed[m.compacted] {
+		m.unhashed[r.Revision] = true
+	}
+	m.compacted = r.Revision
+	m.compactions = append(m.compactions, r.Revision)
+}
+
+// hashable is rev, or the current revision where time would decide about rev.
+func (m *model) hashable(rev int64) int64 {
+	if m.unhashed[rev] {
+		return 0
+	}
+	return rev
 }
 
 func (m *model) observeWatch(s step, a answer) {
@@ -182,6 +245,16 @@ func (m *model) observeWatch(s step, a answer) {
 		st = &m.streams[s.stream]
 	}
 	switch s.kind {
+	case restart:
+		m.streams = [nStreams]modelStream{}
+		// the hashes are gone, but for those of compactions that are done again
+		for _, rev := range m.compactions {
+			m.unhashed[rev] = true
+		}
+		m.compactions = nil
+		if err := m.follow(); err != nil {
+			panic(err) // what was there a moment ago is not any more
+		}
 	case watchOpen:
 		*st = modelStream{open: true}
 	case watchClose:
@@ -189,11 +262,10 @@ func (m *model) observeWatch(s step, a answer) {
 	case watchMake:
 		m.observeMake(st, s, a)
 	case watchStop:
-		i, _ := st.find(s.id)
-		st.watchers = append(st.watchers[:i], st.watchers[i+1:]...)
+		i := st.find(s.id)
+		st.watchers = slices.Delete(st.watchers, i, i+1)
 	case watchLost:
-		_, w := st.find(s.id)
-		w.reported = true
+		st.watchers[st.find(s.id)].reported = true
 	case watchSync:
 		for _, w := range st.watchers {
 			w.behind = false
@@ -208,7 +280,7 @@ func (m *model) observeMake(st *modelStream, s step, a answer) {
 		return
 	}
 	start := q.StartRevision
-	w := &modelWatcher{id: r.WatchId, key: string(q.Key), end: string(q.RangeEnd),
+	w := &modelWatcher{request: q, id: r.WatchId, key: string(q.Key), end: string(q.RangeEnd),
 		start: start, minRev: start,
 		lost: start > 0 && start < m.compacted, behind: start > 0 && start <= m.rev}
 	if w.minRev == 0 {

@@ -24,6 +24,8 @@ const (
 	watchLost  kind = 'N' // waits until watcher .id is canceled by a compaction
 	watchSync  kind = 'P' // asks for progress until the answer comes
 	watchEvent kind = 'E' // waits until watcher .id has .count events
+	restart    kind = 'R' // ends the server by signal .count, starts it, and asks until it answers
+	expiry     kind = 'L' // asks for the lease until it is gone
 )
 
 type step struct {
@@ -39,6 +41,7 @@ type answer struct {
 	code     codes.Code
 	text     string
 	response []byte // normalized: see normalize()
+	late     bool   // what had to come did not come in time: a failure, even of both
 }
 
 const (

@@ -18,6 +18,8 @@ static void write_free(struct sim_write *w)
 		raft_conf_state_release(&w->snapshot->conf);
 	free(w->snapshot);
 	raft_messages_free(w->after_store, w->n_after_store);
+	if (w->owner)
+		w->release(w->owner);
 	free(w);
 }
 

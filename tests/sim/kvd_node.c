@@ -133,9 +133,9 @@ void node_start(struct sim *s, struct sim_node *n)
 
 /* --- ending ---------------------------------------------------------------------------- */
 
-static void forget_write(struct sim_write *w)
+static void release_append(void *owner)
 {
-	struct core_append *a = w->owner;
+	struct core_append *a = owner;
 
 	/* disk.c has the entries. */
 	a->n_entries = 0;
@@ -167,8 +167,6 @@ static void stop(struct sim_node *n)
 {
 	struct kvd_member *m = member_of(n);
 
-	for (struct sim_write *w = n->writes; w; w = w->next)
-		forget_write(w);
 	disk_forget(n);
 	raft_conf_state_release(&n->machine.conf);
 	if (m->core) {
@@ -219,7 +217,7 @@ static void take_appends(struct sim *s, struct sim_node *n)
 		*w = (struct sim_write){
 			.entries = a->entries, .n_entries = a->n_entries,
 			.hard_state = a->hard_state, .hard_state_changed = a->has_hard_state,
-			.sync = a->sync, .owner = a,
+			.sync = a->sync, .owner = a, .release = release_append,
 		};
 		check_holds(s, n, a->entries, a->n_entries);
 		for (size_t i = 0; i < a->n_entries; i++)
@@ -377,6 +375,7 @@ void node_written(struct sim *s, struct sim_node *n, struct sim_write *w)
 	}
 	a->entries = w->entries;
 	w->entries = NULL;
+	w->owner = NULL;
 	demand(s, n, core_appended(member_of(n)->core, a));
 	settle(s, n);
 	member_wake(s, n);

@@ -35,6 +35,9 @@ static void end(struct sim *s)
 		mvcc_check(member_of(n)->store);
 		watch_check_end(s, n);
 	}
+	for (uint64_t id = 1; id < SIM_NODES; id++)
+		node_release(&s->node[id]);
+	client_compare(s);
 	client_release();
 }
 

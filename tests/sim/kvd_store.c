@@ -95,7 +95,8 @@ static void keep(struct kvd_store *st, size_t n)
 		free_batch(st->written[i]);
 	}
 	st->n_written -= n;
-	memmove(st->written, st->written + n, st->n_written * sizeof(*st->written));
+	if (st->n_written)
+		memmove(st->written, st->written + n, st->n_written * sizeof(*st->written));
 }
 
 void store_write(struct sim *s, struct kvd_store *st, const struct core_batch *batch)

@@ -287,6 +287,13 @@ int main(int argc, char **argv)
 		run_seed(&sim, seed);
 		hash = (hash ^ sim.hash) * 0x9e3779b97f4a7c15;
 	}
+	if (options.tail) {
+		printf("seed %llu fails after others, but not alone\n",
+		       (unsigned long long)options.first);
+		printf("%llu passed, 1 failed\n",
+		       (unsigned long long)(options.first - options.from));
+		return 1;
+	}
 	missing = report_classes(&sim);
 	report_speed(&sim);
 	printf("steps %llu, slowest commit after the faults %llu.%02llu ticks, hash %016llx\n",

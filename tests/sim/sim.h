@@ -79,7 +79,8 @@ struct sim_write {
 	struct raft_snapshot_meta *snapshot;
 	struct raft_message *after_store;
 	size_t n_after_store;
-	void *owner;				/* the member's */
+	void *owner;				/* the member's, and what frees it */
+	void (*release)(void *owner);
 	struct sim_write *next;
 };
 

@@ -15,23 +15,63 @@ static struct watch_group *group_of(const struct avl_node *node)
 	return node ? container_of(node, struct watch_group, node) : NULL;
 }
 
+/* Where the names of a group are: right behind what there is of it. */
+static size_t group_size(uint32_t end_len)
+{
+	return end_len ? sizeof(struct watch_group) :
+	       offsetof(struct watch_group, next) + sizeof(struct watch_group *);
+}
+
+struct mvcc_key_range group_range(const struct watch_group *g)
+{
+	const uint8_t *names = (const uint8_t *)g + group_size(g->end_len);
+
+	return (struct mvcc_key_range){
+		slice_of(names, g->key_len), slice_of(names + g->key_len, g->end_len),
+	};
+}
+
+static struct slice group_key(const struct watch_group *g)
+{
+	return group_range(g).key;
+}
+
 /* --- the interval tree ---------------------------------------------------- */
 
 /* Orders range ends: an open range ends after all others. */
-static int end_cmp(const struct watch_group *a, const struct watch_group *b)
+static int end_cmp(struct mvcc_key_range a, struct mvcc_key_range b)
 {
-	bool a_open = range_is_open(a->range), b_open = range_is_open(b->range);
+	bool a_open = range_is_open(a), b_open = range_is_open(b);
 
 	if (a_open || b_open)
 		return (int)a_open - (int)b_open;
-	return slice_cmp(a->range.end, b->range.end);
+	return slice_cmp(a.end, b.end);
+}
+
+static int range_order(struct mvcc_key_range a, struct mvcc_key_range b)
+{
+	int c = slice_cmp(a.key, b.key);
+
+	return c ? c : end_cmp(a, b);
 }
 
 static int range_cmp(const struct avl_node *a, const struct avl_node *b)
 {
-	int c = slice_cmp(group_of(a)->range.key, group_of(b)->range.key);
+	return range_order(group_range(group_of(a)), group_range(group_of(b)));
+}
 
-	return c ? c : end_cmp(group_of(a), group_of(b));
+static struct watch_group *range_group(const struct watch_table *t, struct mvcc_key_range range)
+{
+	const struct avl_node *node = t->ranges.root;
+
+	while (node) {
+		int c = range_order(range, group_range(group_of(node)));
+
+		if (!c)
+			break;
+		node = c < 0 ? node->left : node->right;
+	}
+	return group_of(node);
 }
 
 static void range_update(struct avl_node *node)
@@ -40,9 +80,9 @@ static void range_update(struct avl_node *node)
 	const struct watch_group *l = group_of(node->left), *r = group_of(node->right);
 
 	g->max = g;
-	if (l && end_cmp(l->max, g->max) > 0)
+	if (l && end_cmp(group_range(l->max), group_range(g->max)) > 0)
 		g->max = l->max;
-	if (r && end_cmp(r->max, g->max) > 0)
+	if (r && end_cmp(group_range(r->max), group_range(g->max)) > 0)
 		g->max = r->max;
 }
 
@@ -56,13 +96,14 @@ static void stab(const struct stab *s, struct avl_node *node)
 {
 	for (; node; node = node->right) {
 		struct watch_group *g = group_of(node);
+		struct mvcc_key_range range = group_range(g), max = group_range(g->max);
 
-		if (!range_is_open(g->max->range) && slice_cmp(g->max->range.end, s->key) <= 0)
+		if (!range_is_open(max) && slice_cmp(max.end, s->key) <= 0)
 			return;
 		stab(s, node->left);
-		if (slice_cmp(g->range.key, s->key) > 0)
+		if (slice_cmp(range.key, s->key) > 0)
 			return;
-		if (range_has(g->range, s->key))
+		if (range_has(range, s->key))
 			s->fn(s->arg, g);
 	}
 }
@@ -94,7 +135,7 @@ static struct watch_group *key_group(const struct watch_table *t, struct slice k
 {
 	struct watch_group *g = t->n_buckets ? *bucket(t, key) : NULL;
 
-	while (g && !slice_eq(g->range.key, key))
+	while (g && !slice_eq(group_key(g), key))
 		g = g->next;
 	return g;
 }
@@ -113,7 +154,7 @@ static int hash_grow(struct watch_table *t)
 	t->n_buckets = want;
 	for (size_t i = 0; i < n; i++) {
 		for (g = old[i]; g; g = next) {
-			struct watch_group **b = bucket(t, g->range.key);
+			struct watch_group **b = bucket(t, group_key(g));
 
 			next = g->next;
 			g->next = *b;
@@ -126,7 +167,7 @@ static int hash_grow(struct watch_table *t)
 
 static void hash_remove(struct watch_table *t, struct watch_group *g)
 {
-	struct watch_group **at = bucket(t, g->range.key);
+	struct watch_group **at = bucket(t, group_key(g));
 
 	while (*at != g)
 		at = &(*at)->next;
@@ -138,10 +179,25 @@ static void hash_remove(struct watch_table *t, struct watch_group *g)
 
 static struct watch_group *group_find(const struct watch_table *t, struct mvcc_key_range range)
 {
-	struct watch_group like = { .range = range };
+	return range_is_key(range) ? key_group(t, range.key) : range_group(t, range);
+}
 
-	return range_is_key(range) ? key_group(t, range.key) :
-	       group_of(avl_find(&t->ranges, &like.node));
+static struct watch_group *group_alloc(struct mvcc_key_range range)
+{
+	size_t size = group_size((uint32_t)range.end.len);
+	struct watch_group *g;
+
+	BUG_ON(range.key.len > UINT32_MAX || range.end.len > UINT32_MAX);
+	g = calloc(1, size + range.key.len + range.end.len);
+	if (!g)
+		return NULL;
+	g->key_len = (uint32_t)range.key.len;
+	g->end_len = (uint32_t)range.end.len;
+	if (range.key.len)
+		memcpy((uint8_t *)g + size, range.key.data, range.key.len);
+	if (range.end.len)
+		memcpy((uint8_t *)g + size + range.key.len, range.end.data, range.end.len);
+	return g;
 }
 
 static struct watch_group *group_new(struct watch_table *t, struct mvcc_key_range range)
@@ -150,21 +206,14 @@ static struct watch_group *group_new(struct watch_table *t, struct mvcc_key_rang
 
 	if (range_is_key(range) && hash_grow(t))
 		return NULL;
-	g = calloc(1, sizeof(*g) + range.key.len + range.end.len);
+	g = group_alloc(range);
 	if (!g)
 		return NULL;
-	list_init(&g->watchers);
-	g->range.key = slice_of(g->bytes, range.key.len);
-	g->range.end = slice_of(g->bytes + range.key.len, range.end.len);
-	if (range.key.len)
-		memcpy(g->bytes, range.key.data, range.key.len);
-	if (range.end.len)
-		memcpy(g->bytes + range.key.len, range.end.data, range.end.len);
 	if (!range_is_key(range)) {
 		avl_insert(&t->ranges, &g->node);
 		return g;
 	}
-	b = bucket(t, g->range.key);
+	b = bucket(t, range.key);
 	g->next = *b;
 	*b = g;
 	t->n_keys++;
@@ -180,7 +229,12 @@ int group_join(struct watch_table *t, struct mvcc_key_range range, struct mvcc_w
 	if (!g)
 		return -ENOMEM;
 	watcher->group = g;
-	list_add_tail(&g->watchers, &watcher->member);
+	if (!g->first)
+		g->first = watcher->prev = watcher;
+	watcher->next = g->first;
+	watcher->prev = g->first->prev;
+	watcher->prev->next = watcher;
+	g->first->prev = watcher;
 	return 0;
 }
 
@@ -188,14 +242,18 @@ void group_leave(struct watch_table *t, struct mvcc_watcher *watcher)
 {
 	struct watch_group *g = watcher->group;
 
-	list_del(&watcher->member);
+	watcher->prev->next = watcher->next;
+	watcher->next->prev = watcher->prev;
 	watcher->group = NULL;
-	if (!list_empty(&g->watchers))
+	if (watcher->next != watcher) {
+		if (g->first == watcher)
+			g->first = watcher->next;
 		return;
-	if (range_is_key(g->range))
-		hash_remove(t, g);
-	else
+	}
+	if (g->end_len)
 		avl_remove(&t->ranges, &g->node);
+	else
+		hash_remove(t, g);
 	free(g);
 }
 
@@ -218,10 +276,12 @@ void group_table_init(struct watch_table *t)
 
 static void group_free(struct watch_group *g, void (*free_watcher)(struct mvcc_watcher *))
 {
-	struct mvcc_watcher *w, *tmp;
+	struct mvcc_watcher *w = g->first, *next;
 
-	list_for_each_safe(w, tmp, &g->watchers, member)
+	do {
+		next = w->next;
 		free_watcher(w);
+	} while ((w = next) != g->first);
 	free(g);
 }
 
@@ -245,13 +305,12 @@ void group_table_release(struct watch_table *t, void (*free_watcher)(struct mvcc
 
 static void check_group(const struct watch_group *g, int64_t *n)
 {
-	const struct mvcc_watcher *w;
+	const struct mvcc_watcher *w = g->first;
 
-	BUG_ON(list_empty(&g->watchers));
-	list_for_each(w, &g->watchers, member) {
-		BUG_ON(w->group != g);
+	do {
+		BUG_ON(w->group != g || w->next->prev != w);
 		(*n)++;
-	}
+	} while ((w = w->next) != g->first);
 }
 
 static int check_range(void *arg, struct avl_node *node)
@@ -271,7 +330,7 @@ void group_table_check(const struct watch_table *t)
 
 	for (size_t i = 0; i < t->n_buckets; i++) {
 		for (const struct watch_group *g = t->buckets[i]; g; g = g->next) {
-			BUG_ON(bucket(t, g->range.key) != &t->buckets[i]);
+			BUG_ON(bucket(t, group_key(g)) != &t->buckets[i]);
 			check_group(g, &n);
 			keys++;
 		}

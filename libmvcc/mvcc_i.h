@@ -271,15 +271,23 @@ void ring_release(struct ring *ring);
 
 /* --- group.c: who watches a key ------------------------------------------- */
 
-/* The watchers of one and the same key or range. */
+/*
+ * The watchers of one and the same key or range. The names are behind it; a group of a
+ * key ends before @node, that part is for ranges only: 24 bytes beside the name, or 48.
+ */
 struct watch_group {
-	struct avl_node node;		/* of a range: in the interval tree */
-	struct watch_group *next;	/* of a key: in its hash bucket */
-	struct watch_group *max;	/* in the subtree, the one that ends last */
-	struct list watchers;
-	struct mvcc_key_range range;
-	uint8_t bytes[];
+	struct mvcc_watcher *first;
+	uint32_t key_len, end_len;	/* end_len 0: of a key */
+	union {
+		struct watch_group *next;	/* of a key: in its hash bucket */
+		struct {
+			struct watch_group *max; /* in the subtree, the one that ends last */
+			struct avl_node node;	/* in the interval tree */
+		};
+	};
 };
+
+struct mvcc_key_range group_range(const struct watch_group *group);
 
 struct watch_table {
 	struct watch_group **buckets;
@@ -296,17 +304,24 @@ struct watch_table {
  */
 enum watcher_state { WATCHER_IDLE, WATCHER_READY, WATCHER_TAKEN };
 
+/* There may be millions: 56 bytes. */
 struct mvcc_watcher {
-	struct list member;		/* of its group */
-	struct list ready;
+	struct mvcc_watcher *next, *prev;	/* of its group, in a circle */
+	union {
+		struct list ready;		/* READY */
+		struct watch_past *past;	/* TAKEN: while it reads history */
+	};
 	struct watch_group *group;
-	enum watcher_state state;
-	bool no_put, no_delete, prev_kv;
-	bool joined;			/* has caught up once */
 	void *owner;
-	int64_t start, next;
-	struct watch_past *past;	/* while it reads history */
+	int64_t next_revision:56;		/* that it has not seen */
+	uint64_t state:2;			/* enum watcher_state */
+	uint64_t no_put:1, no_delete:1, prev_kv:1;
+	uint64_t joined:1;			/* has caught up once */
+	uint64_t begun:1;			/* there was something to see already */
 };
+
+/* No store comes to this revision: who begins there or above sees nothing. */
+#define WATCH_REVISION_MAX (INT64_MAX >> 8)
 
 int group_join(struct watch_table *table, struct mvcc_key_range range,
 	       struct mvcc_watcher *watcher);

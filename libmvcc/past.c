@@ -67,7 +67,7 @@ int past_new(struct mvcc *store, const struct mvcc_watcher *watcher, int64_t fro
 	struct watch_past *past = calloc(1, sizeof(*past));
 	struct past_walk arg = { past, watcher, from };
 	struct index_walk walk = { .since = from, .fn = past_add, .arg = &arg };
-	struct mvcc_key_range range = watcher->group->range;
+	struct mvcc_key_range range = group_range(watcher->group);
 	struct key *key;
 	int r = 0;
 

@@ -26,12 +26,18 @@ struct reader {
 
 /* --- watchers ------------------------------------------------------------- */
 
+/* What a watcher has beside its state is the state's own: its place in the ready list,
+ * or its list of the past. */
 static void set_state(struct mvcc *store, struct mvcc_watcher *w, enum watcher_state state)
 {
 	struct watch_table *t = &store->watch;
 
 	t->n_lagging += (int64_t)(state != WATCHER_IDLE) - (int64_t)(w->state != WATCHER_IDLE);
-	list_del(&w->ready);
+	if (w->state == WATCHER_READY)
+		list_del(&w->ready);
+	else if (w->state == WATCHER_TAKEN)
+		past_free(w->past);
+	w->past = NULL;
 	if (state == WATCHER_READY)
 		list_add_tail(&t->ready, &w->ready);
 	if (state == WATCHER_IDLE)
@@ -55,23 +61,23 @@ int mvcc_watch(struct mvcc *store, const struct mvcc_watch_args *args, struct mv
 		free(w);
 		return r;
 	}
-	list_init(&w->ready);
 	w->no_put = args->no_put;
 	w->no_delete = args->no_delete;
 	w->prev_kv = args->prev_kv;
 	w->owner = args->owner;
-	w->start = args->start_revision;
-	w->next = w->start ? w->start : store->revision + 1;
+	w->begun = !args->start_revision;
+	w->next_revision = w->begun ? store->revision + 1 : MIN(args->start_revision, WATCH_REVISION_MAX);
 	store->watch.n++;
 	store->watch.n_prev += w->prev_kv;
-	set_state(store, w, w->next <= store->revision ? WATCHER_READY : WATCHER_IDLE);
+	set_state(store, w, w->next_revision <= store->revision ? WATCHER_READY : WATCHER_IDLE);
 	*out = w;
 	return 0;
 }
 
 static void watcher_free(struct mvcc_watcher *w)
 {
-	past_free(w->past);
+	if (w->state == WATCHER_TAKEN)
+		past_free(w->past);
 	free(w);
 }
 
@@ -93,7 +99,7 @@ void *mvcc_watcher_owner(const struct mvcc_watcher *w)
 
 bool mvcc_watcher_synced(const struct mvcc *store, const struct mvcc_watcher *w)
 {
-	return w->state == WATCHER_IDLE && w->start <= store->revision;
+	return w->state == WATCHER_IDLE && (w->begun || w->next_revision <= store->revision);
 }
 
 struct mvcc_watcher *mvcc_watch_ready(struct mvcc *store)
@@ -119,15 +125,15 @@ struct hit {
 static void hit_group(void *arg, struct watch_group *group)
 {
 	const struct hit *hit = arg;
-	struct mvcc_watcher *w;
+	struct mvcc_watcher *w = group->first;
 
-	list_for_each(w, &group->watchers, member) {
-		if (w->state != WATCHER_IDLE || hit->main < w->next ||
+	do {
+		if (w->state != WATCHER_IDLE || hit->main < w->next_revision ||
 		    (hit->deletion ? w->no_delete : w->no_put))
 			continue;
-		w->next = hit->main;
+		w->next_revision = hit->main;
 		set_state(hit->store, w, WATCHER_READY);
-	}
+	} while ((w = w->next) != group->first);
 }
 
 void watch_notify(struct mvcc *store, struct slice key, bool deletion, int64_t main)
@@ -227,7 +233,7 @@ static bool wants_prev(const struct reader *rd, int64_t main, const struct blob 
 
 static int past_event(struct reader *rd, struct batch_drop rev)
 {
-	struct mvcc_key_range range = rd->w->group->range;
+	struct mvcc_key_range range = group_range(rd->w->group);
 	struct key *key = range_is_key(range) ? index_find(&rd->store->index, range.key) : NULL;
 	struct blob *kv, *prev = NULL;
 	int r = want_value(rd, key, rev.main, rev.sub, &kv);
@@ -252,7 +258,7 @@ static int begin_past(struct reader *rd)
 	BUG_ON(rd->ev.n);
 	past_free(w->past);
 	w->past = NULL;
-	w->next = rd->next;
+	w->next_revision = rd->next;
 	rd->past_at = 0;
 	return past_new(rd->store, w, rd->next, &w->past);
 }
@@ -323,7 +329,7 @@ static int ring_event(struct reader *rd, struct ring_event *e)
 	int r;
 
 	if ((e->sub & SUB_TOMBSTONE ? rd->w->no_delete : rd->w->no_put) ||
-	    !range_has(rd->w->group->range, kv_key(e->kv)))
+	    !range_has(group_range(rd->w->group), kv_key(e->kv)))
 		return 0;
 	r = ring_patch(&rd->store->ring, e);
 	if (!r)
@@ -355,8 +361,8 @@ static int read_ring(struct reader *rd)
 
 static bool is_compacted(const struct mvcc *store, const struct mvcc_watcher *w)
 {
-	return w->next < store->compact_revision &&
-	       !(w->joined && w->next >= store->ring.first);
+	return w->next_revision < store->compact_revision &&
+	       !(w->joined && w->next_revision >= store->ring.first);
 }
 
 /* All was found: the watcher moves on, and its list of the past goes when it is read. */
@@ -364,7 +370,8 @@ static void advance(struct reader *rd)
 {
 	struct mvcc_watcher *w = rd->w;
 
-	w->next = rd->next;
+	w->begun |= rd->next > w->next_revision;
+	w->next_revision = rd->next;
 	if (w->past && w->past == rd->past) {
 		w->past->at = rd->past_at;
 	} else {
@@ -394,20 +401,20 @@ static bool reads_on(const struct reader *rd)
 	return rd->past || rd->next >= rd->store->ring.first || !rd->ev.n;
 }
 
-int mvcc_watch_next(struct mvcc *store, struct mvcc_watcher *w, size_t max,
-		    struct mvcc_fetch *fetch, struct mvcc_events *out)
+/* Of a watcher that is taken, or idle. */
+static int watch_read(struct mvcc *store, struct mvcc_watcher *w, size_t max,
+		      struct mvcc_fetch *fetch, struct mvcc_events *out)
 {
 	struct reader rd = {
-		.store = store, .w = w, .max = max, .next = w->next, .past = w->past,
+		.store = store, .w = w, .max = max, .next = w->next_revision, .past = w->past,
 		.past_at = w->past ? w->past->at : 0, .want.fetch = fetch,
 	};
 	int r = fetch_sort(fetch);
 
-	BUG_ON(store->txn.open || !max);
 	if (r)
 		return r;
 	if (w->state == WATCHER_IDLE)
-		rd.next = MAX(store->revision + 1, w->next);
+		rd.next = MAX(store->revision + 1, rd.next);
 	else if (is_compacted(store, w))
 		return compacted(store, w, out);
 	rd.want.known = fetch->n;
@@ -422,6 +429,22 @@ int mvcc_watch_next(struct mvcc *store, struct mvcc_watcher *w, size_t max,
 	mvcc_events_release(out);
 	*out = rd.ev;
 	return 0;
+}
+
+int mvcc_watch_next(struct mvcc *store, struct mvcc_watcher *w, size_t max,
+		    struct mvcc_fetch *fetch, struct mvcc_events *out)
+{
+	bool ready = w->state == WATCHER_READY;
+	int r;
+
+	BUG_ON(store->txn.open || !max);
+	if (ready)
+		set_state(store, w, WATCHER_TAKEN);
+	r = watch_read(store, w, max, fetch, out);
+	/* one that nobody took is still there to be taken */
+	if (ready && w->state == WATCHER_TAKEN)
+		set_state(store, w, WATCHER_READY);
+	return r;
 }
 
 /* --- the whole ------------------------------------------------------------ */
@@ -442,6 +465,6 @@ void watch_check(const struct mvcc *store)
 
 	group_table_check(&store->watch);
 	list_for_each(w, &store->watch.ready, ready)
-		BUG_ON(w->state != WATCHER_READY || w->next > store->revision + 1);
+		BUG_ON(w->state != WATCHER_READY || w->next_revision > store->revision + 1);
 	BUG_ON(store->watch.n_lagging > store->watch.n || store->watch.n_lagging < 0);
 }

@@ -4,6 +4,8 @@
  * than one list, transactions larger than the ring, many watchers, and what becomes
  * of a watcher when compaction passes it.
  */
+#include <malloc.h>
+
 #include "libmvcc/mvcc_i.h"
 #include "tests/unit/mvcc_util.h"
 
@@ -233,6 +235,52 @@ static void records_are_written_once(void **state)
 	rig_close(&rig);
 }
 
+/* --- what a watcher costs -------------------------------------------------- */
+
+#define COST_WATCHERS 70000		/* right after the hash table has grown */
+#define COST_MAX 128
+#define COST_NAME 32
+
+enum cost_shape { ON_KEYS, ON_ONE_KEY, ON_RANGES, N_COST_SHAPES };
+
+/* Bytes for each watcher, its group and what malloc adds included, the names not. */
+static double cost(enum cost_shape shape)
+{
+	size_t names = shape == ON_KEYS ? COST_NAME : shape == ON_RANGES ? 2 * COST_NAME : 0;
+	const struct mvcc_args args = { 0 };
+	struct mallinfo2 before, after;
+	char key[COST_NAME + 1], end[COST_NAME + 1];
+	struct rig rig;
+
+	rig_open(&rig, false, &args);
+	before = mallinfo2();
+	for (int i = 0; i < COST_WATCHERS; i++) {
+		snprintf(key, sizeof(key), "%0*d", COST_NAME, shape == ON_ONE_KEY ? 7 : i);
+		snprintf(end, sizeof(end), "%0*d", COST_NAME, i + 10);
+		watch(&rig, key, shape == ON_RANGES ? end : NULL, 0);
+	}
+	after = mallinfo2();
+	mvcc_check(rig.store);
+	rig_close(&rig);
+	return (double)(after.uordblks + after.hblkhd - before.uordblks - before.hblkhd) /
+	       COST_WATCHERS - (double)names;
+}
+
+static void costs_no_more_than_its_limit(void **state)
+{
+	static const char *const titles[N_COST_SHAPES] = { "keys", "one key", "ranges" };
+
+	for (int shape = 0; shape < N_COST_SHAPES; shape++) {
+		double bytes = cost((enum cost_shape)shape);
+
+		print_message("a watcher, of %d on %s: %.1f bytes\n", COST_WATCHERS,
+			      titles[shape], bytes);
+#ifndef __SANITIZE_ADDRESS__
+		assert_true(bytes <= COST_MAX + 0.1);
+#endif
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -243,6 +291,7 @@ int main(void)
 		cmocka_unit_test(wakes_the_right_ones_of_many),
 		cmocka_unit_test(ring_keeps_its_limits),
 		cmocka_unit_test(records_are_written_once),
+		cmocka_unit_test(costs_no_more_than_its_limit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,8 +14,8 @@
  * the log in memory stays small where entries are large. */
 #define TRAILING_ENTRIES 5000
 #define UNSYNCED_BYTES_MAX (16 << 20)
-/* Keys whose history one turn may compact. */
-#define COMPACT_SLICE 1000
+/* Keys whose history one turn may compact; a millisecond's work. */
+#define COMPACT_SLICE 250
 /* Keys that one turn looks at for a hash; hashes of compactions that are kept, as in
  * etcd; and clients that may wait for one. */
 #define HASH_SLICE 2000

@@ -56,10 +56,32 @@ static int stale_add(void *arg, struct key *key)
 	return r;
 }
 
-/* Removes what is superseded of one key, and the key if nothing else is left. */
-static int compact_key(struct mvcc *store, struct key *key)
+/* Revisions of a key that a step removes, on an average. */
+#define REVISIONS_PER_KEY 10
+/* Of a longer history than a step's budget goes no less than this part of it, because what
+ * stays is moved to the front each time. */
+#define HISTORY_PART 64
+
+/* How many of the keys can be done with in one step. */
+static size_t keys_within(const struct mvcc *store, const struct stale_keys *s, size_t budget)
 {
-	size_t n = key_superseded(key, store->compact_revision);
+	size_t i, n;
+
+	for (i = 0; i < s->n; i++) {
+		n = key_superseded(s->keys[i], store->compact_revision);
+		if (n > budget)
+			break;
+		budget -= n;
+	}
+	return i;
+}
+
+/* Removes what is superseded of one key, about @most of it, and the key if nothing else is
+ * left. */
+static int compact_key(struct mvcc *store, struct key *key, size_t most)
+{
+	size_t all = key_superseded(key, store->compact_revision);
+	size_t n = MIN(all, MAX(most, all / HISTORY_PART));
 	bool whole = n == key_revs(key);
 	struct index_path path;
 	int r = 0;
@@ -129,6 +151,7 @@ static int stale_after(const struct mvcc *store, struct stale_keys *s)
 int mvcc_compact_step(struct mvcc *store, size_t keys)
 {
 	struct stale_keys s = { .most = keys };
+	size_t budget = keys * REVISIONS_PER_KEY, n;
 	int r;
 
 	BUG_ON(store->txn.open || !keys);
@@ -136,11 +159,15 @@ int mvcc_compact_step(struct mvcc *store, size_t keys)
 		return 0;
 	store_touch(store);
 	r = stale_after(store, &s);
-	if (!r && s.n == keys)
-		r = compact_mark(store, s.keys[s.n - 1]);
-	for (size_t i = 0; i < s.n && !r; i++)
-		r = compact_key(store, s.keys[i]);
-	if (!r && s.n < keys)
+	n = keys_within(store, &s, budget);
+	if (!r && n)
+		r = compact_mark(store, s.keys[n - 1]);
+	for (size_t i = 0; i < n && !r; i++)
+		r = compact_key(store, s.keys[i], budget);
+	/* the first one alone is too much */
+	if (!r && !n && s.n)
+		r = compact_key(store, s.keys[0], budget);
+	if (!r && n == s.n && n < keys)
 		r = compact_finish(store);
 	else if (!r)
 		r = 1;

@@ -374,8 +374,9 @@ int mvcc_watch_next(struct mvcc *store, struct mvcc_watcher *watcher, size_t max
 
 /* Reads below @revision fail from now on. MVCC_COMPACTED, MVCC_FUTURE as etcd. */
 int mvcc_compact(struct mvcc *store, int64_t revision);
-/* Removes the superseded revisions of at most @keys keys; the removals go into the
- * next batch. Positive while there is more to do. */
+/* Removes superseded revisions: of at most @keys keys, and about ten times as many; a
+ * history that is longer goes in several steps. The removals go into the next batch.
+ * Positive while there is more to do. */
 int mvcc_compact_step(struct mvcc *store, size_t keys);
 
 /* --- hash ----------------------------------------------------------------- */

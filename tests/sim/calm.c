@@ -211,13 +211,16 @@ static void check_works(struct sim *s)
 	check_lost(s, terms);
 }
 
-/* Thesis 3.10: leadership can be handed to a voter that has everything. */
+/* Thesis 3.10: leadership can be handed to a voter that has everything; unless one who
+ * was removed stands at the same moment, in a higher term. */
 static void check_transfer(struct sim *s)
 {
 	struct sim_node *leader = chaos_leader(s);
 	uint64_t to = 1 + sim_draw(s, s->profile.pool);
 	struct raft_event ev = { .type = RAFT_TRANSFER, .id = to };
 
+	if (s->profile.changes && !leader->config.pre_vote)
+		return;
 	if (!s->needed[to] || !is_voter(&leader->machine.conf, to) ||
 	    s->node[to].was.leader != leader->id)
 		return;

@@ -30,7 +30,6 @@ struct mvcc_backup {
 	size_t n, at;
 	struct mvcc_scrub scrub;
 	bool ours;			/* the directory has nothing but the copy */
-	bool records;			/* are copied */
 	bool checked;			/* the pages of this source are */
 	bool whole;
 	struct mvcc_rev next;
@@ -132,6 +131,37 @@ static int last_note(struct mvcc_backup *b)
 	return r;
 }
 
+struct record_copy {
+	struct bdb *to;
+	DB_TXN *txn;
+};
+
+/* The map of the segments is of the other ones. */
+static int copy_record(void *arg, struct slice key, struct slice value)
+{
+	const struct slice map = { (const uint8_t *)SEGMENT_RECORD, sizeof(SEGMENT_RECORD) - 1 };
+	const struct record_copy *c = arg;
+	DB *db = c->to->records;
+	DBT k = dbt_of(key.data, key.len), v = dbt_of(value.data, value.len);
+
+	return slice_has_prefix(key, map) ? 0 : bdb_error(db->put(db, c->txn, &k, &v, 0));
+}
+
+static int copy_records(struct mvcc_backup *b)
+{
+	struct record_copy c = { .to = bdb_of(b->to) };
+	int r = bdb_error(c.to->env->txn_begin(c.to->env, NULL, &c.txn, 0));
+
+	if (r)
+		return r;
+	r = bdb_scan_tree(b->from, b->from->records, NULL, copy_record, &c);
+	if (r) {
+		c.txn->abort(c.txn);
+		return r;
+	}
+	return bdb_error(c.txn->commit(c.txn, 0));
+}
+
 int bdb_backup_begin(struct mvcc_backend *backend, const char *dir, struct mvcc_backup **out,
 		     char *why, size_t why_size)
 {
@@ -157,6 +187,8 @@ int bdb_backup_begin(struct mvcc_backend *backend, const char *dir, struct mvcc_
 	b->ours = !r;
 	if (!r)
 		r = mvcc_bdb_open(&args, &b->to, why, why_size);
+	if (!r)
+		r = copy_records(b);
 	if (r) {
 		mvcc_backup_end(b);
 		return r;
@@ -170,7 +202,6 @@ int bdb_backup_begin(struct mvcc_backend *backend, const char *dir, struct mvcc_
 struct copying {
 	struct mvcc_backup *backup;
 	DB_TXN *txn;
-	size_t left;
 };
 
 #define COPY_DONE 2	/* of a scan: what comes now is newer */
@@ -185,17 +216,12 @@ static int copy_rev(void *arg, int64_t main, uint32_t sub, struct slice kv)
 
 	if (main > b->last)
 		return COPY_DONE;
-	if (!c->left) {
-		b->next = (struct mvcc_rev){ main, sub & ~SUB_TOMBSTONE };
-		return 1;
-	}
 	if (mvcc_kv_decode(kv, &decoded) ||
 	    (!(sub & SUB_TOMBSTONE) && decoded.mod_revision != main)) {
 		snprintf(b->why, sizeof(b->why), "the record of revision %lld, %u is not one of "
 			 "it: the store is damaged", (long long)main, sub & ~SUB_TOMBSTONE);
 		return -EBADMSG;
 	}
-	c->left -= MIN(c->left, kv.len + REV_KEY_SIZE);
 	return segment_put(to->segments[to->n_segments - 1], c->txn,
 			   slice_of(key, rev_key_encode(key, main, sub)), kv);
 }
@@ -205,7 +231,8 @@ static int copy_slice(struct mvcc_backup *b, size_t bytes)
 {
 	struct bdb *to = bdb_of(b->to);
 	struct segment *seg = b->from->segments[b->at], then = *seg;
-	struct copying c = { b, NULL, bytes };
+	struct copying c = { .backup = b };
+	struct segment_scan scan = { .next = b->next, .left = bytes, .fn = copy_rev, .arg = &c };
 	int r = 0;
 
 	/* as it was; only its tree and what was dropped from it are looked at */
@@ -217,47 +244,16 @@ static int copy_slice(struct mvcc_backup *b, size_t bytes)
 		r = bdb_error(to->env->txn_begin(to->env, NULL, &c.txn, 0));
 	if (r)
 		return r;
-	r = segment_scan(b->from, &then, b->next, copy_rev, &c);
+	r = segment_scan(b->from, &then, &scan);
 	if (r < 0) {
 		c.txn->abort(c.txn);
 		return r;
 	}
-	if (r != 1) {
+	b->next = r == SCAN_MORE ? scan.next : (struct mvcc_rev){ 0 };
+	if (r != SCAN_MORE) {
 		b->at++;
 		b->checked = false;
-		b->next = (struct mvcc_rev){ 0 };
 	}
-	return bdb_error(c.txn->commit(c.txn, 0));
-}
-
-struct record_copy {
-	struct bdb *to;
-	DB_TXN *txn;
-};
-
-static int copy_record(void *arg, struct slice key, struct slice value)
-{
-	const struct record_copy *c = arg;
-	DB *db = c->to->records;
-	DBT k = dbt_of(key.data, key.len), v = dbt_of(value.data, value.len);
-
-	return bdb_error(db->put(db, c->txn, &k, &v, 0));
-}
-
-static int copy_records(struct mvcc_backup *b)
-{
-	struct record_copy c = { .to = bdb_of(b->to) };
-	const struct mvcc_backend_ops *ops = b->from->backend.ops;
-	int r = bdb_error(c.to->env->txn_begin(c.to->env, NULL, &c.txn, 0));
-
-	if (r)
-		return r;
-	r = ops->scan_records(&b->from->backend, copy_record, &c);
-	if (r) {
-		c.txn->abort(c.txn);
-		return r;
-	}
-	b->records = true;
 	return bdb_error(c.txn->commit(c.txn, 0));
 }
 
@@ -282,10 +278,6 @@ static int step(struct mvcc_backup *b, size_t bytes)
 	char file[SEGMENT_NAME_MAX];
 	int r;
 
-	if (!b->records) {
-		r = copy_records(b);
-		return r ? r : 1;
-	}
 	if (b->at == b->n)
 		return finish(b);
 	if (!b->checked) {

@@ -166,9 +166,15 @@ typedef int (*bdb_pair_fn)(void *arg, struct slice key, struct slice value);
 int bdb_scan_tree(struct bdb *bdb, DB *db, const DBT *from, bdb_pair_fn fn, void *arg);
 /* The same from the first one on, without reading ahead; 0 in either case. */
 int bdb_walk_tree(struct bdb *bdb, DB *db, bdb_pair_fn fn, void *arg);
-/* Records that are not dropped, from @from on. */
-int segment_scan(struct bdb *bdb, struct segment *seg, struct mvcc_rev from,
-		 backend_scan_fn fn, void *arg);
+struct segment_scan {
+	struct mvcc_rev next;		/* from here on; where it stops at @left, on from there */
+	size_t left;			/* bytes of records to read, dropped ones too; 0: all */
+	backend_scan_fn fn;		/* for those that are not dropped */
+	void *arg;
+};
+/* Gives what @fn gave that was not 0, or SCAN_MORE where it has read enough. */
+#define SCAN_MORE 1
+int segment_scan(struct bdb *bdb, struct segment *seg, struct segment_scan *scan);
 int segments_scan(struct bdb *bdb, struct mvcc_rev from, backend_scan_fn fn, void *arg);
 int segments_get(struct bdb *bdb, struct mvcc_rev rev, struct blob **out);
 

@@ -156,17 +156,17 @@ int bdb_walk_tree(struct bdb *bdb, DB *db, bdb_pair_fn fn, void *arg)
 	return r < 0 ? r : closed;
 }
 
-struct segment_scan {
+struct scanning {
 	struct segment *seg;
-	backend_scan_fn fn;
-	void *arg;
+	struct segment_scan *scan;
+	bool bounded;
 	size_t at;			/* in the list of drops */
 	struct segment_count all, live;
 };
 
 static int scan_rev(void *arg, struct slice key, struct slice value)
 {
-	struct segment_scan *s = arg;
+	struct scanning *s = arg;
 	int64_t main;
 	uint32_t sub;
 	int r = rev_key_decode(key, &main, &sub);
@@ -175,22 +175,28 @@ static int scan_rev(void *arg, struct slice key, struct slice value)
 		return r;
 	if (main < s->seg->first || main - s->seg->first > UINT32_MAX)
 		return -EBADMSG;
+	if (s->bounded && !s->scan->left) {
+		s->scan->next = (struct mvcc_rev){ main, sub & ~SUB_TOMBSTONE };
+		return SCAN_MORE;
+	}
+	s->scan->left -= MIN(s->scan->left, key.len + value.len);
 	segment_count_add(&s->all, key, value);
 	if (segment_dropped(s->seg, main, sub, &s->at))
 		return 0;
 	segment_count_add(&s->live, key, value);
-	return s->fn(s->arg, main, sub, value);
+	return s->scan->fn(s->scan->arg, main, sub, value);
 }
 
-int segment_scan(struct bdb *bdb, struct segment *seg, struct mvcc_rev from,
-		 backend_scan_fn fn, void *arg)
+int segment_scan(struct bdb *bdb, struct segment *seg, struct segment_scan *scan)
 {
-	bool whole = from.main < seg->first || (from.main == seg->first && !from.sub);
-	struct segment_scan s = { .seg = seg, .fn = fn, .arg = arg };
+	struct scanning s = { .seg = seg, .scan = scan, .bounded = scan->left };
+	struct mvcc_rev from = scan->next;
 	uint8_t buf[REV_KEY_MAX];
+	bool whole;
 	DBT key;
 	int r;
 
+	whole = from.main < seg->first || (from.main == seg->first && !from.sub);
 	if (whole)
 		from = (struct mvcc_rev){ seg->first, 0 };
 	s.at = segment_drops_from(seg, from);
@@ -208,10 +214,13 @@ int segment_scan(struct bdb *bdb, struct segment *seg, struct mvcc_rev from,
 
 int segments_scan(struct bdb *bdb, struct mvcc_rev from, backend_scan_fn fn, void *arg)
 {
+	struct segment_scan scan = { .fn = fn, .arg = arg };
 	size_t i = segment_find(bdb, from.main);
 	int r = 0;
 
-	for (i = i < bdb->n_segments ? i : 0; i < bdb->n_segments && !r; i++)
-		r = segment_scan(bdb, bdb->segments[i], from, fn, arg);
+	for (i = i < bdb->n_segments ? i : 0; i < bdb->n_segments && !r; i++) {
+		scan.next = from;
+		r = segment_scan(bdb, bdb->segments[i], &scan);
+	}
 	return r;
 }

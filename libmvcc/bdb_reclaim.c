@@ -138,22 +138,16 @@ static int merge_find(struct bdb *bdb)
 /* --- copying -------------------------------------------------------------- */
 
 struct copying {
-	struct merge *merge;
+	struct segment *target;
 	DB_TXN *txn;
-	size_t left;
 };
 
 static int copy_rev(void *arg, int64_t main, uint32_t sub, struct slice kv)
 {
-	struct copying *c = arg;
+	const struct copying *c = arg;
 	uint8_t key[REV_KEY_MAX];
 
-	if (!c->left) {
-		c->merge->next = (struct mvcc_rev){ main, sub & ~SUB_TOMBSTONE };
-		return 1;
-	}
-	c->left -= MIN(c->left, kv.len + REV_KEY_SIZE);
-	return segment_put(c->merge->target, c->txn,
+	return segment_put(c->target, c->txn,
 			   slice_of(key, rev_key_encode(key, main, sub)), kv);
 }
 
@@ -161,26 +155,22 @@ static int copy_rev(void *arg, int64_t main, uint32_t sub, struct slice kv)
 static int merge_copy(struct bdb *bdb, size_t bytes)
 {
 	struct merge *m = &bdb->merge;
-	struct copying c = { .merge = m, .left = bytes };
-	struct segment *seg;
+	struct copying c = { .target = m->target };
+	struct segment_scan scan = { .next = m->next, .left = bytes, .fn = copy_rev, .arg = &c };
+	struct segment *seg = bdb->segments[m->at];
 	int r = bdb_error(bdb->env->txn_begin(bdb->env, NULL, &c.txn, 0));
 
 	if (r)
 		return r;
-	while (!r && c.left && m->at < m->from + m->n) {
-		seg = bdb->segments[m->at];
-		/* one of which nothing is left need not be read to find that out */
-		if (!seg->counted || seg->live.packed)
-			r = segment_scan(bdb, seg, m->next, copy_rev, &c);
-		if (!r) {
-			m->at++;
-			m->next = (struct mvcc_rev){ 0 };
-		}
-	}
+	/* one of which nothing is left need not be read to find that out */
+	if (!seg->counted || seg->live.n)
+		r = segment_scan(bdb, seg, &scan);
 	if (r < 0) {
 		c.txn->abort(c.txn);
 		return r;
 	}
+	m->next = r ? scan.next : (struct mvcc_rev){ 0 };
+	m->at += !r;
 	return bdb_error(c.txn->commit(c.txn, 0));
 }
 

@@ -166,24 +166,17 @@ int scrub_pages(struct bdb *bdb, DB *db, const char *file, size_t bytes,
 struct reading {
 	struct mvcc_scrub *scrub;
 	const char *file;
-	size_t left;
 };
 
 static int revision_check(void *arg, int64_t main, uint32_t sub, struct slice value)
 {
-	struct reading *rd = arg;
-	struct mvcc_scrub *scrub = rd->scrub;
+	const struct reading *rd = arg;
 	struct mvcc_kv kv;
 
-	if (!rd->left) {
-		scrub->next = (struct mvcc_rev){ main, sub & ~SUB_TOMBSTONE };
-		return 1;
-	}
-	rd->left -= MIN(rd->left, value.len + REV_KEY_SIZE);
-	scrub->records++;
+	rd->scrub->records++;
 	if (mvcc_kv_decode(value, &kv) ||
 	    (!(sub & SUB_TOMBSTONE) && kv.mod_revision != main))
-		return damage(scrub, "%s: the record of revision %lld, %u is not one of it",
+		return damage(rd->scrub, "%s: the record of revision %lld, %u is not one of it",
 			      rd->file, (long long)main, sub & ~SUB_TOMBSTONE);
 	return 0;
 }
@@ -192,13 +185,16 @@ static int revision_check(void *arg, int64_t main, uint32_t sub, struct slice va
 static int scrub_revisions(struct bdb *bdb, struct segment *seg, const char *file, size_t bytes,
 			   struct mvcc_scrub *scrub)
 {
-	struct reading rd = { scrub, file, bytes };
-	int r = segment_scan(bdb, seg, scrub->next, revision_check, &rd);
+	struct reading rd = { scrub, file };
+	struct segment_scan scan = {
+		.next = scrub->next, .left = bytes, .fn = revision_check, .arg = &rd,
+	};
+	int r = segment_scan(bdb, seg, &scan);
 
 	if (r == -EBADMSG && !scrub->what[0])
 		return damage(scrub, "%s: %s", file, bdb->why[0] ? bdb->why : bdb->said);
-	if (!r)
-		scrub->next = (struct mvcc_rev){ 0 };
+	if (r >= 0)
+		scrub->next = r ? scan.next : (struct mvcc_rev){ 0 };
 	return r;
 }
 

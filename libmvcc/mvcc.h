@@ -175,7 +175,7 @@ int mvcc_backend_scrub(struct mvcc_backend *backend, struct mvcc_scrub *scrub, s
  * A copy of the store as it is after the last batch that was written before
  * mvcc_backup_begin(), in @dir, which exists and is empty. Writing goes on between the
  * steps, each of which copies about @bytes, having first read the file that it copies
- * from as a scrub does; reclaiming waits. The first step copies all small records.
+ * from as a scrub does; reclaiming waits. The beginning copies all small records.
  *
  * 0 of mvcc_backup_step(): the copy is whole and durable; mvcc_bdb_open() opens it,
  * and finds it at mvcc_backup_revision(). Positive: there is more to do. Negative: it

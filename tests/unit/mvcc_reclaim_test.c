@@ -215,7 +215,7 @@ static void files_shrink(void **state)
 	sweep_both(&p, 3000);
 	store_both(&p);
 	expect_same(&p);
-	assert_true(reclaim_all(&p.bdb) > 5);
+	assert_true(reclaim_all(&p.bdb) > 3);
 	expect_same(&p);
 	assert_int_equal(mvcc_backend_sync(p.bdb.backend), 0);
 	assert_true(total(&p.bdb) < full / 8);

@@ -168,8 +168,6 @@ static int write_record(struct bdb *bdb, DB_TXN *txn, const struct batch_record 
 	return bdb_error(bdb->records->put(bdb->records, txn, &key, &value, 0));
 }
 
-static int bdb_write(struct mvcc_backend *backend, const struct mvcc_batch *batch)
-{
 /*
  * A large batch is written in bulk: Berkeley DB does not log what goes to new pages, but
  * writes those back before it commits. That is a third of the work of a put; a small
@@ -182,6 +180,8 @@ static int batch_begin(struct bdb *bdb, const struct mvcc_batch *batch, DB_TXN *
 	return bdb_error(bdb->env->txn_begin(bdb->env, NULL, out, flags));
 }
 
+static int bdb_write(struct mvcc_backend *backend, const struct mvcc_batch *batch)
+{
 	struct bdb *bdb = bdb_of(backend);
 	DB_TXN *txn;
 	int r = segments_prepare(bdb, batch);

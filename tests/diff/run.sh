@@ -31,7 +31,7 @@ server() {
 
 # complaints LOG: what a server said last that is no routine
 complaints() {
-	grep -v '^{"level":"info"' "$1" | tail -n 20 | sed "s|^|${1##*/}: |"
+	grep -vE '^{"level":"(info|warn)"' "$1" | tail -n 20 | sed "s|^|${1##*/}: |"
 }
 
 total=0 wrong=0

@@ -46,7 +46,7 @@ type modelWatcher struct {
 	noPut, noDelete bool
 	next            int  // the first entry of history that was not counted
 	lost            bool // canceled by a compaction, or about to be
-	reported        bool // and the server said so
+	reported        bool // and the server is asked, or was, whether it said so
 	behind          bool // made with a past revision, not known to have caught up
 }
 
@@ -101,18 +101,15 @@ func (m *model) catchUp(patience time.Duration) {
 	})
 }
 
-// revived: a key was deleted and put again in this one revision.
-func (m *model) revived(rev int64) bool {
-	put := map[string]bool{}
+// changesTwice: one of the keys that changed in this revision did so twice.
+func (m *model) changesTwice(rev int64) bool {
+	changed := map[string]bool{}
 	for i := len(m.history) - 1; i >= 0 && m.history[i].rev >= rev; i-- {
-		// backwards: the put comes first
-		switch ev := m.history[i]; {
-		case ev.rev > rev:
-		case !ev.delete:
-			put[ev.key] = true
-		case put[ev.key]:
+		ev := m.history[i]
+		if ev.rev == rev && changed[ev.key] {
 			return true
 		}
+		changed[ev.key] = ev.rev == rev
 	}
 	return false
 }
@@ -168,16 +165,10 @@ func (s *modelStream) behind() bool {
 	return false
 }
 
-// find gives the watcher that the server knows by id. One that it has canceled remains
-// in the list, and its id may be in use again.
+// find gives the place of a watcher, which keeps its id while it is in the list: where
+// a compaction has canceled it, too, until it is canceled by the client.
 func (s *modelStream) find(id int64) int {
-	at := slices.IndexFunc(s.watchers, func(w *modelWatcher) bool {
-		return w.id == id && !w.reported
-	})
-	if at < 0 {
-		at = slices.IndexFunc(s.watchers, func(w *modelWatcher) bool { return w.id == id })
-	}
-	return at
+	return slices.IndexFunc(s.watchers, func(w *modelWatcher) bool { return w.id == id })
 }
 
 // observe learns from A's answer to s.
@@ -264,8 +255,6 @@ func (m *model) observeWatch(s step, a answer) {
 	case watchStop:
 		i := st.find(s.id)
 		st.watchers = slices.Delete(st.watchers, i, i+1)
-	case watchLost:
-		st.watchers[st.find(s.id)].reported = true
 	case watchSync:
 		for _, w := range st.watchers {
 			w.behind = false

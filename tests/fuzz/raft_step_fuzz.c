@@ -349,6 +349,27 @@ static void grant(struct member *x, const struct raft_status *st, uint8_t from)
 	step(x, &(struct raft_event){ .type = RAFT_RECEIVE, .message = &m });
 }
 
+/* A member has stored all of the log, or answers a round of heartbeats: so that leaders
+ * commit, apply changes of the configuration, and answer reads. */
+static void ack(struct member *x, struct input *in, const struct raft_status *st, uint8_t from)
+{
+	bool heartbeat = from & 8;
+	struct raft_message m = {
+		.type = heartbeat ? RAFT_MSG_HEARTBEAT_RESP : RAFT_MSG_APP_RESP,
+		.to = st->id, .from = 1 + from % 8 % 5, .term = st->term,
+		.index = heartbeat ? 0 : st->last_index,
+	};
+
+	if (heartbeat) {
+		m.context = blob_new(8);
+		BUG_ON(!m.context);
+		memset(m.context->data, 0, 8);
+		m.context->data[0] = take(in);
+	}
+	step(x, &(struct raft_event){ .type = RAFT_RECEIVE, .message = &m });
+	blob_put(m.context);
+}
+
 static void one_event(struct member *x, struct input *in)
 {
 	static const enum raft_event_type about_a_member[] = {
@@ -385,8 +406,9 @@ static void one_event(struct member *x, struct input *in)
 		});
 		return look(x);
 	case 9:
-	case 10:
 		return grant(x, &st, arg);
+	case 10:
+		return ack(x, in, &st, arg);
 	default:
 		return receive(x, in, &st);
 	}

@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# planted.sh [BUG...]: builds the simulator with each of the bugs in plants/, one at a
-# time, and lets it look for it. Prints how many seeds that took and what was seen; the
-# median; and the sum.
+# planted.sh [BUG...]: builds the simulators, libraft's or kvd's, with each of the bugs in
+# plants/, one at a time, and lets them look for it. Prints how many seeds that took and
+# what was seen; the median; and the sum.
 . "$(dirname "$0")/../common.sh"
 
 SEEDS=${SEEDS:-20000}
@@ -12,19 +12,29 @@ LOOK_SECONDS=${LOOK_SECONDS:-90}
 eval "flags=($(<"$O/.flags"))"
 mkdir -p "$O/planted"
 
-# build BUG: $O/planted/BUG, from the same objects but one
+world=(run world net disk chaos calm check)
+raft=(raft_sim node client links)
+kvd=(kvd_sim kvd_node kvd_store kvd_client kvd_watch kvd_model)
+read -ra libs < <(pkg-config --libs libisal libsystemd libuv libnghttp2 libprotobuf-c jansson \
+	yaml-0.1)
+
+# build BUG: $O/planted/BUG; what the patched object has is not taken from the archives
 build() {
-	local patch=tests/sim/plants/$1.patch file objects=() o
+	local patch=tests/sim/plants/$1.patch file parts=("${world[@]}") rest=("$O/libraft.a") o
 	file=$(sed -n 's/^--- //p' "$patch")
 	patch -s -o "$TMP/$1.c" "$file" "$patch" &&
 		"${flags[@]}" -include include/banned.h -c -o "$TMP/$1.o" "$TMP/$1.c" || return
-	for o in "$O"/obj/libraft/*.o; do
-		[[ $o == "$O/obj/${file%.c}.o" ]] || objects+=("$o")
+	if [[ $file == libraft/* ]]; then
+		parts+=("${raft[@]}")
+	else
+		parts+=("${kvd[@]}")
+		rest=("$O/kvd.a" "$O/libraft.a" "$O/libmvcc.a" "$O/lib.a" "${libs[@]}" -ldb-5.3
+			-lhttp_parser -lcrypto)
+	fi
+	for o in "${parts[@]}"; do
+		rest=("$O/obj/tests/sim/$o.o" "${rest[@]}")
 	done
-	for o in raft_sim run world net disk node client chaos calm check links; do
-		objects+=("$O/obj/tests/sim/$o.o")
-	done
-	"${flags[@]}" -o "$O/planted/$1" "${objects[@]}" "$TMP/$1.o"
+	"${flags[@]}" -o "$O/planted/$1" "$TMP/$1.o" "${rest[@]}"
 }
 
 # look BUG: sets needed, the seeds until it was found

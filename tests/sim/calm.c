@@ -6,8 +6,10 @@
  */
 #include <stdio.h>
 
+#include "tests/sim/conf_wire.h"
 #include "tests/sim/sim.h"
 
+#define HURRY 150		/* changes asked for at once */
 #define CALM_TICKS 1000		/* a hundred election timeouts */
 /* Without pre-votes those who cannot win make the others begin to wait anew: the one who
  * can, if its clock is slow, must be lucky. */
@@ -233,6 +235,18 @@ static void check_transfer(struct sim *s)
 	}
 }
 
+/* Changes of which all but the first are refused: nothing of them may stay. */
+static void hurry(struct sim *s)
+{
+	struct raft_conf_single single = { .type = RAFT_CONF_UPDATE_NODE };
+	struct raft_conf_change change = { .changes = &single, .n_changes = 1 };
+	struct sim_node *leader = chaos_leader(s);
+
+	single.node_id = leader->id;
+	for (int i = 0; s->profile.changes && i < HURRY; i++)
+		node_propose(s, leader, RAFT_ENTRY_CONF_CHANGE_V2, conf_wire_encode(&change));
+}
+
 /* A minority is lost, the leader among it if need be. */
 static void lose_some(struct sim *s)
 {
@@ -265,6 +279,8 @@ void calm_run(struct sim *s)
 	sim_run_until(s, s->now + DRAIN_TICKS * SIM_TICK);
 	settle(s);
 	check_works(s);
+	hurry(s);
+	settle(s);
 	check_transfer(s);
 	lose_some(s);
 	settle(s);

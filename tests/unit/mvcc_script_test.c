@@ -397,8 +397,14 @@ static void cmd_watch(struct script *s, const struct words *w)
 		.owner = watcher(s, w),
 	};
 
+	int r;
+
 	assert_null(*watcher(s, w));
-	assert_int_equal(mvcc_watch(s->rig.store, &args, watcher(s, w)), 0);
+	r = mvcc_watch(s->rig.store, &args, watcher(s, w));
+	if (r) {
+		say_outcome(s, r);
+		return;
+	}
 	assert_ptr_equal(mvcc_watcher_owner(*watcher(s, w)), watcher(s, w));
 }
 
@@ -645,6 +651,7 @@ static void run_script(const char *path, bool bdb, enum temper temper, bool rewr
 	};
 	struct script *s = calloc(1, sizeof(*s));
 	char *want = read_all(path), *got = NULL, how[64];
+	struct mvcc_backend_size size;
 	FILE *in = fmemopen(want, strlen(want), "r"), *out;
 	size_t len;
 
@@ -653,6 +660,9 @@ static void run_script(const char *path, bool bdb, enum temper temper, bool rewr
 	s->temper = temper;
 	rig_open(&s->rig, bdb, &args);
 	run_lines(s, in, out);
+	assert_int_equal(mvcc_backend_size(s->rig.backend, &size), 0);
+	assert_true(size.in_use >= 0 && size.total >= size.in_use);
+	mvcc_unwatch(s->rig.store, NULL);
 	rig_close(&s->rig);
 	fclose(in);
 	fclose(out);

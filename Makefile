@@ -8,7 +8,6 @@
 #   make check           install what is missing, build, run the tests
 #   make deps            install the Debian packages
 #   make sim [SEEDS=n]   simulate that many groups under faults
-#   make coverage        which lines of the libraries the tests run
 #   make fuzz [FUZZ_SECONDS=n]  look for inputs that trip an assertion (clang)
 #   make install         DESTDIR= prefix=/usr/local
 #   O=dir                where the build goes (default: build)
@@ -228,26 +227,17 @@ fuzz: $(fuzzers)
 	@for f in $(notdir $^); do O=$(abspath $(O)) tests/fuzz/run.sh $$f $(FUZZ_SECONDS) || exit; done
 
 # What happens to the store when disks, memory and power fail.
-fault := $(addprefix $(O)/tests/fault/,power error)
+fault := $(addprefix $(O)/tests/fault/,power error damage)
 $(fault): $(O)/tests/fault/%: $(call obj,$(addprefix tests/fault/,%.c shim.c image.c model.c \
 	verify.c)) $(O)/libmvcc.a
 	$(link) -ldb-5.3
 
-# make coverage [MISSED=1]: which lines of libmvcc and libraft the tests run
-.PHONY: coverage
-coverage:
-	@CFLAGS='-O0 -g --coverage -Wno-maybe-uninitialized' LDFLAGS=--coverage \
-		$(MAKE) O=$(O)/coverage units fault raft_script
-	@MISSED=$(MISSED) tests/coverage.sh $(O)/coverage
-
 # Kept, although only the test programs ask for them.
 .SECONDARY: $(call obj,$(wildcard tests/*/*.c))
 
-.PHONY: units tools fault raft_script check deps run install uninstall clean peer
+.PHONY: units tools check deps run install uninstall clean peer
 units: $(units)
 tools: $(tools) $(sim) $(fault) $(bench)
-fault: $(fault)
-raft_script: $(O)/raft_script
 
 deps:
 	@if [ "$$(id -u)" != 0 ]; then \

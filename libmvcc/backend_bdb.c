@@ -128,7 +128,8 @@ static int bdb_scan(struct mvcc_backend *backend, struct mvcc_rev from, backend_
 {
 	struct bdb *bdb = bdb_of(backend);
 
-	return bdb_explain(bdb, segments_scan(bdb, from, fn, arg));
+	return bdb_explain(bdb, from.main ? segments_scan(bdb, from, fn, arg) :
+					    sum_scan(bdb, fn, arg));
 }
 
 struct record_scan {
@@ -140,9 +141,10 @@ struct record_scan {
 static int scan_record(void *arg, struct slice key, struct slice value)
 {
 	const struct slice map = { (const uint8_t *)SEGMENT_RECORD, sizeof(SEGMENT_RECORD) - 1 };
+	const struct slice sum = { (const uint8_t *)SUM_RECORD, sizeof(SUM_RECORD) - 1 };
 	const struct record_scan *s = arg;
 
-	return slice_has_prefix(key, map) ? 0 : s->fn(s->arg, key, value);
+	return slice_has_prefix(key, map) || slice_eq(key, sum) ? 0 : s->fn(s->arg, key, value);
 }
 
 static int bdb_scan_records(struct mvcc_backend *backend, backend_record_fn fn, void *arg)
@@ -195,6 +197,8 @@ static int bdb_write(struct mvcc_backend *backend, const struct mvcc_batch *batc
 		r = segments_drop(bdb, txn, batch);
 	for (size_t i = 0; i < batch->n_records && !r; i++)
 		r = write_record(bdb, txn, &batch->records[i]);
+	if (!r)
+		r = sum_write(bdb, txn, batch);
 	if (r) {
 		txn->abort(txn);
 		return r;
@@ -427,6 +431,8 @@ static int bdb_start(struct bdb *bdb, const struct mvcc_bdb_args *args)
 		r = pages_start(bdb);
 	if (!r)
 		r = env_open(bdb, args);
+	if (!r)
+		pages_recovered(bdb->pages);
 	if (!r)
 		r = bdb_tree_open(bdb, NULL, RECORDS_FILE, DB_CREATE, &bdb->records);
 	if (!r)

@@ -271,15 +271,20 @@ ssize_t file_pread(int fd, void *buf, size_t n, off_t at)
 {
 	struct guarded *f = guarded(fd);
 	const void *page = NULL;
+	ssize_t r;
 
 	if (f)
 		page = pages_find(f->pages, &(struct page_place){
 			.fd = fd, .name = f->name, .offset = (uint64_t)at,
 		}, n);
-	if (!page)
-		return pread(fd, buf, n, at);
-	memcpy(buf, page, n);
-	return (ssize_t)n;
+	if (page) {
+		memcpy(buf, page, n);
+		return (ssize_t)n;
+	}
+	r = pread(fd, buf, n, at);
+	if (f && r == (ssize_t)n)
+		pages_check(f->pages, buf, n);
+	return r;
 }
 
 int file_seek(int fd, off_t at, int whence)

@@ -73,6 +73,14 @@ bool pages_wait_for(const struct pages *pages, int fd);
 /* Flushes, makes the places durable and the file void: places may be cut off. */
 int pages_settle(struct pages *pages);
 
+/*
+ * A page of zeroes is a new one to Berkeley DB, with no checksum, and it may look for
+ * the way on from there for ever. In recovery there are such pages, but after it each
+ * that is in a file was written: from now on one is made one with a bad checksum.
+ */
+void pages_recovered(struct pages *pages);
+void pages_check(const struct pages *pages, uint8_t *data, size_t len);
+
 /* --- bdb_file.c: the hooks ---------------------------------------- */
 
 /* From now on files in the directory at @path, but for log files, are guarded. */

@@ -41,6 +41,7 @@
 #define SEGMENT_FILE "revisions."
 #define SEGMENT_NAME_MAX 32
 #define SEGMENT_RECORD "\0segment"	/* in the library's own bucket */
+#define SUM_RECORD "\0sum"
 #define FORMAT_RECORD "\0format"
 
 struct pages;
@@ -92,6 +93,8 @@ struct bdb {
 	uint64_t *doomed;		/* segments whose files are to be removed */
 	size_t n_doomed, cap_doomed;
 	bool reclaiming;
+	bool sum_known;
+	uint64_t sum;			/* of all revisions: bdb_sum.c */
 	unsigned int backups;		/* under way: segments stay */
 	uint8_t *scratch;
 	uint32_t scratch_size;
@@ -125,6 +128,13 @@ int bdb_tree_open(struct bdb *bdb, DB_TXN *txn, const char *file, uint32_t flags
 int bdb_scratch(struct bdb *bdb, uint32_t size);
 /* What a tree takes on disk; pages that are only in Berkeley DB's cache yet count too. */
 int bdb_tree_bytes(struct bdb *bdb, DB *db, const char *file, int64_t *out);
+
+/* --- bdb_sum.c ------------------------------------------------------------- */
+
+/* Adds up what the batch puts and drops, in its transaction. */
+int sum_write(struct bdb *bdb, DB_TXN *txn, const struct mvcc_batch *batch);
+/* Every revision, as segments_scan(); and -EBADMSG where they are not all there. */
+int sum_scan(struct bdb *bdb, backend_scan_fn fn, void *arg);
 
 /* --- bdb_segment.c -------------------------------------------------------- */
 

@@ -40,6 +40,7 @@ struct pages {
 	int unsynced[FILES_MAX];	/* files with pages in their places, not yet durable */
 	size_t n_unsynced;
 	int failed;			/* the first error */
+	bool recovered;
 };
 
 int durable_sync(int fd)
@@ -196,6 +197,21 @@ void pages_close(struct pages *pages)
 		close(pages->fd);
 	free(pages->buf);
 	free(pages);
+}
+
+void pages_recovered(struct pages *pages)
+{
+	pages->recovered = true;
+}
+
+void pages_check(const struct pages *pages, uint8_t *data, size_t len)
+{
+	size_t i = 0;
+
+	while (i < len && !data[i])
+		i++;
+	if (pages->recovered && i == len)
+		memset(data, 0xff, len);
 }
 
 /* --- on the way ----------------------------------------------------------- */

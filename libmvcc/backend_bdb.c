@@ -289,11 +289,11 @@ static int dir_check(struct bdb *bdb)
 		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
 			continue;
 		if (!strcmp(e->d_name, "DB_CONFIG"))
-			r = bdb_refuse(bdb, -EINVAL, "%s/DB_CONFIG: remove it: it would change how "
-				   "Berkeley DB keeps the data", path);
+			r = bdb_refuse(bdb, -EINVAL, "%s/DB_CONFIG: remove it: it would change "
+				       "how Berkeley DB keeps the data", path);
 		else if (!is_ours(e->d_name))
-			r = bdb_refuse(bdb, -ENOTEMPTY, "%s/%s: not a file of this store; the store "
-				   "needs a directory of its own", path, e->d_name);
+			r = bdb_refuse(bdb, -ENOTEMPTY, "%s/%s: not a file of this store; the "
+				       "store needs a directory of its own", path, e->d_name);
 	}
 	closedir(dir);
 	return r;

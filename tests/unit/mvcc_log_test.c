@@ -47,14 +47,16 @@ static void count_logs(const char *path, int *n, int *first)
 {
 	const struct dirent *e;
 	DIR *dir = opendir(path);
+	int number;
 
 	assert_non_null(dir);
 	*n = *first = 0;
 	while ((e = readdir(dir))) {
 		if (strncmp(e->d_name, "log.", 4))
 			continue;
-		if (!*first || atoi(e->d_name + 4) < *first)
-			*first = atoi(e->d_name + 4);
+		number = (int)strtol(e->d_name + 4, NULL, 10);
+		if (!*first || number < *first)
+			*first = number;
 		++*n;
 	}
 	closedir(dir);

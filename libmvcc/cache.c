@@ -87,11 +87,11 @@ void cache_trim(struct mvcc *store)
 			c->hand = 0;
 		fetch_slots(c);
 		key = c->slots[c->hand];
-		if (key->mod > store->stored || key->hot) {
+		if (key->mod > store->stored || key->hot)
 			key->hot = 0;
-			c->hand++;
-		} else {
+		else
 			cache_drop(store, key);
-		}
+		/* what takes the place of one that goes is the newest: it has its time */
+		c->hand++;
 	}
 }

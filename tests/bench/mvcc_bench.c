@@ -403,6 +403,37 @@ static void index_bytes(size_t n, const uint32_t *order)
 	index_release(&index);
 }
 
+/* All that a store has given out by malloc, and what lies idle in between. */
+static void store_bytes(struct bench *b, size_t rounds)
+{
+	struct mvcc_stats stats;
+	struct mallinfo2 m;
+	char title[80];
+	double before;
+	struct rig rig;
+
+	rig_open_mem(&rig, 0);
+	before = allocated();
+	for (size_t i = 0; i < rounds; i++) {
+		rig_puts(&rig, b, NULL);
+		order_turn(b);
+	}
+	mvcc_stats(rig.store, &stats);
+	m = mallinfo2();
+	snprintf(title, sizeof(title), "store, every key put %zu times, not compacted", rounds);
+	print_bytes(title, (allocated() - before) / 1e6, "MB");
+	print_bytes("  of that: values in the cache of 64 MiB", (double)stats.cache_bytes / 1e6,
+		    "MB");
+	print_bytes("  beside it: free within malloc", (double)m.fordblks / 1e6, "MB");
+	rig_close(&rig);
+}
+
+static void bench_memory(struct bench *b)
+{
+	store_bytes(b, 1);
+	store_bytes(b, 3);
+}
+
 static void bench_index(struct bench *b)
 {
 	index_bytes(b->n, NULL);
@@ -542,6 +573,7 @@ static const struct {
 	{ "apply", bench_apply },
 	{ "read", bench_read },
 	{ "index", bench_index },
+	{ "memory", bench_memory },
 	{ "watch", bench_watch },
 	{ "bdb", bench_bdb },
 	{ "disk", bench_disk },

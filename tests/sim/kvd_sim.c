@@ -10,6 +10,11 @@ static void profile(struct sim *s)
 
 	p->size = p->pool = MIN(p->size, sim_program.most_nodes);
 	p->changes = p->eager = p->lease = false;
+	/* What was said to an earlier life of a member comes to a later one. */
+	if (sim_draw(s, 2)) {
+		p->late = 50 + (uint32_t)sim_draw(s, 200);
+		p->late_delay = 1 + sim_draw(s, 3 * SIM_ELECTION_TICKS * SIM_TICK);
+	}
 	kvd.next_value = 1;
 	kvd.next_lease = 1;
 	model_reset(&kvd.model);

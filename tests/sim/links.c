@@ -2,8 +2,8 @@
 /*
  * Three members and every subset of the six directed links between them, from each of
  * them as the leader, and from none. Wherever a quorum is connected both ways there must
- * be a stable leader, with work getting done: pre-votes alone do not suffice for that,
- * nor does a checked quorum alone (the outage at Cloudflare in November 2020).
+ * be a stable leader, with work getting done: pre-votes alone do not suffice for that, nor
+ * does a checked quorum alone (the outage at Cloudflare in November 2020).
  */
 #include <stdio.h>
 

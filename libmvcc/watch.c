@@ -66,7 +66,8 @@ int mvcc_watch(struct mvcc *store, const struct mvcc_watch_args *args, struct mv
 	w->prev_kv = args->prev_kv;
 	w->owner = args->owner;
 	w->begun = !args->start_revision;
-	w->next_revision = w->begun ? store->revision + 1 : MIN(args->start_revision, WATCH_REVISION_MAX);
+	w->next_revision = w->begun ? store->revision + 1 :
+			   MIN(args->start_revision, WATCH_REVISION_MAX);
 	store->watch.n++;
 	store->watch.n_prev += w->prev_kv;
 	set_state(store, w, w->next_revision <= store->revision ? WATCHER_READY : WATCHER_IDLE);

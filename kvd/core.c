@@ -274,8 +274,10 @@ static void role_changed(struct core *core)
 		core->last_leader = core->status.leader;
 	}
 	core_reask_reads(core);
-	if (core->status.role != RAFT_LEADER && core->state.lessor.primary)
-		lessor_demote(&core->state.lessor);
+	if (core->status.role == RAFT_LEADER || !core->state.lessor.primary)
+		return;
+	lessor_demote(&core->state.lessor);
+	core_drop_revokes(core);
 }
 
 /* In a turn, which knows the time: what made this member the leader may have been a

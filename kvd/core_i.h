@@ -143,6 +143,7 @@ int core_propose(struct core *core);
 void core_forget(struct core *core, struct request *request);
 struct request *core_find_proposal(struct core *core, uint64_t id);
 int core_look_at_leases(struct core *core);
+void core_drop_revokes(struct core *core);
 int core_publish(struct core *core);
 void core_expire(struct core *core);
 

@@ -190,6 +190,24 @@ int core_look_at_leases(struct core *core)
 	return err;
 }
 
+/*
+ * What this member proposed as the leader and could not hand to raft: the next leader
+ * begins the time of every lease anew, and may renew it. (etcd asks whether it still leads
+ * before it revokes: its pull request 16822.)
+ */
+void core_drop_revokes(struct core *core)
+{
+	struct request *r, *next;
+
+	list_for_each_safe(r, next, &core->proposals, node) {
+		if (r->op != REQUEST_LEASE_REVOKE || r->done != request_free)
+			continue;
+		list_del(&r->node);
+		core_forget(core, r);
+		core_finish(core, r, &status_no_leader);
+	}
+}
+
 static bool same_strings(char *const *a, size_t n, char *const *b, size_t m)
 {
 	if (n != m)

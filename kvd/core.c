@@ -319,6 +319,7 @@ int core_tick(struct core *core, uint64_t now)
 {
 	core->now = now;
 	core_expire(core);
+	core_scrub_tick(core);
 	return core_step(core, &(struct raft_event){ .type = RAFT_TICK });
 }
 
@@ -566,6 +567,7 @@ void core_wind_down(struct core *core)
 	core->compacting = false;
 	core_stop_hashes(core);
 	core_stop_reclaim(core);
+	core->scrub.stopped = true;
 }
 
 bool core_busy(const struct core *core)

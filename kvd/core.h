@@ -37,6 +37,7 @@ struct core_config {
 	uint64_t tick;			/* nanoseconds */
 	uint64_t (*clock)(void);	/* for figures alone; NULL: turns take no time */
 	uint64_t snapshot_count;	/* entries applied between two syncs of the store */
+	uint64_t scrub_period;		/* nanoseconds between two scrubs of it; 0: none */
 	int64_t quota;			/* bytes; negative: none; 0: 2 GiB */
 	const char *name;		/* this member's, and its client URLs: published */
 	char *const *client_urls;
@@ -98,6 +99,12 @@ struct reclaim_job {
 	bool more;			/* and says so */
 };
 
+/* For the store thread: read some of the store back, then give this back. */
+struct scrub_job {
+	struct mvcc_scrub scrub;	/* begins zeroed */
+	bool more, damaged;		/* the store thread says so */
+};
+
 /* The applied index that a store holds, with its term; zeroes in a new one. */
 void core_applied_in(const struct mvcc *store, uint64_t *index, uint64_t *term);
 
@@ -145,6 +152,9 @@ void core_hashed(struct core *core, struct hash_job *job);
 /* The same of reclaiming. */
 struct reclaim_job *core_take_reclaim(struct core *core);
 void core_reclaimed(struct core *core, struct reclaim_job *job);
+/* And of a scrub; a slice a tick. */
+struct scrub_job *core_take_scrub(struct core *core);
+void core_scrubbed(struct core *core, struct scrub_job *job);
 /* NULL: nothing is due. At most one is out at a time. */
 struct core_batch *core_take_batch(struct core *core, uint64_t now, bool all);
 void core_stored(struct core *core, struct core_batch *batch);

@@ -77,6 +77,14 @@ struct core_reclaim {
 	uint64_t began;
 };
 
+struct core_scrub {
+	uint64_t next;			/* when the next one begins; 0: not known yet */
+	struct scrub_job job;
+	bool running, due;		/* the next slice of it is */
+	bool out;			/* it is on the store thread */
+	bool stopped;
+};
+
 struct core {
 	struct core_config config;
 	struct raft *raft;
@@ -112,6 +120,7 @@ struct core {
 	uint64_t compaction_began;
 	struct core_hashes hashes;
 	struct core_reclaim reclaim;
+	struct core_scrub scrub;
 
 	/* going out */
 	struct list messages;
@@ -184,6 +193,9 @@ bool core_reclaim_wants_batch(const struct core *core);
 void core_reclaim_batch_taken(struct core *core);
 void core_reclaim_batch_stored(struct core *core);
 void core_stop_reclaim(struct core *core);
+
+/* scrub.c */
+void core_scrub_tick(struct core *core);
 
 /* persist.c */
 /* There is room for what one more entry changes. */

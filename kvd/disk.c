@@ -15,6 +15,7 @@
 /* Of records that are hashed, or copied to be rid of those among them, in one go. */
 #define HASH_BYTES (1 << 20)
 #define RECLAIM_BYTES (256 << 10)
+#define SCRUB_BYTES (1 << 20)
 
 /* --- paths ---------------------------------------------------------------- */
 
@@ -386,7 +387,8 @@ struct store_job {
 	struct core_batch *batch;	/* or */
 	struct fetch_job *fetch;	/* or */
 	struct hash_job *hash;		/* or */
-	struct reclaim_job *reclaim;
+	struct reclaim_job *reclaim;	/* or */
+	struct scrub_job *scrub;
 };
 
 static void write_batch(struct disk *disk, struct core_batch *batch)
@@ -431,6 +433,24 @@ static void reclaim_slice(struct disk *disk, struct reclaim_job *job)
 		die_of_store(disk, "giving space back", r);
 }
 
+/* Damage does not end the process: it serves what is whole. */
+static void scrub_slice(struct disk *disk, struct scrub_job *job)
+{
+	int r = mvcc_backend_scrub(disk->backend, &job->scrub, SCRUB_BYTES);
+
+	job->more = r > 0;
+	job->damaged = r == -EBADMSG;
+	if (job->damaged)
+		log_error("the store is damaged; restore it from another member or from a "
+			  "snapshot", LOG_STR("what", job->scrub.what));
+	else if (r < 0)
+		die_of_store(disk, "scrubbing the store", r);
+	else if (!r)
+		log_info("scrubbed the store", LOG_I64("pages", job->scrub.pages),
+			 LOG_I64("records", job->scrub.records),
+			 LOG_I64("log-bytes", job->scrub.log_bytes));
+}
+
 static void run_store(struct worker *worker, struct list *jobs)
 {
 	struct disk *disk = worker->user;
@@ -444,6 +464,8 @@ static void run_store(struct worker *worker, struct list *jobs)
 			hash_slice(disk, job->hash);
 		else if (job->reclaim)
 			reclaim_slice(disk, job->reclaim);
+		else if (job->scrub)
+			scrub_slice(disk, job->scrub);
 		else if ((err = mvcc_backend_fetch(disk->backend, job->fetch->fetch)))
 			die_of_store(disk, "reading from the store", err);
 	}
@@ -465,6 +487,8 @@ static void stored(struct worker *worker, struct list *jobs)
 			core_hashed(disk->core, job->hash);
 		} else if (job->reclaim) {
 			core_reclaimed(disk->core, job->reclaim);
+		} else if (job->scrub) {
+			core_scrubbed(disk->core, job->scrub);
 		} else {
 			core_fetched(disk->core, job->fetch);
 		}
@@ -508,6 +532,7 @@ void disk_submit(struct disk *disk, uint64_t now, bool all)
 	struct core_batch *batch;
 	struct fetch_job *fetch;
 	struct reclaim_job *reclaim;
+	struct scrub_job *scrub;
 	struct hash_job *hash;
 
 	while ((append = core_take_append(disk->core))) {
@@ -524,6 +549,9 @@ void disk_submit(struct disk *disk, uint64_t now, bool all)
 	reclaim = core_take_reclaim(disk->core);
 	if (reclaim)
 		submit_store(disk, &(struct store_job){ .reclaim = reclaim });
+	scrub = core_take_scrub(disk->core);
+	if (scrub)
+		submit_store(disk, &(struct store_job){ .scrub = scrub });
 }
 
 bool disk_idle(const struct disk *disk)

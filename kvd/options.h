@@ -59,7 +59,7 @@ struct kvd_config {
 	int64_t max_request_bytes;
 	int64_t max_txn_ops;
 	int64_t max_concurrent_streams;
-	int64_t watch_progress_notify_ns;
+	int64_t watch_progress_notify_ns, corrupt_check_ns;
 	enum kvd_compaction_mode compaction_mode;
 	int64_t compaction_retention;	/* ns or revisions; 0: no automatic compaction */
 

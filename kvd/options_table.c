@@ -52,6 +52,9 @@ const struct option_def kvd_option_defs[] = {
 	OPT_DURATION("watch-progress-notify-interval", "10m",
 		     "time between two progress notifications of an idle watch", 100 * MS,
 		     INT64_MAX, struct kvd_config, watch_progress_notify_ns),
+	OPT_DURATION("corrupt-check-time", "0s",
+		     "time between two scrubs, which read the whole store back; 0 means none", 0,
+		     INT64_MAX, struct kvd_config, corrupt_check_ns),
 
 	/* the cluster */
 	STRING("initial-advertise-peer-urls", "http://localhost:2380", "URLS",
@@ -111,7 +114,6 @@ const struct option_def kvd_option_defs[] = {
 	NOT_YET("compact-hash-check-time", "1m"),
 	NOT_YET("compaction-batch-limit", "1000"),
 	NOT_YET("compaction-sleep-interval", "10ms"),
-	NOT_YET("corrupt-check-time", "0s"),
 	NOT_YET("cors", "*"),
 	NOT_YET("discovery", ""),
 	NOT_YET("discovery-cacert", ""),

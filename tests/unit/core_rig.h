@@ -36,6 +36,9 @@ struct rig {
 	struct reclaim_job *reclaim_held;
 	size_t reclaim_slices;		/* that a run takes, at least */
 	size_t reclaimed;		/* slices so far */
+	uint64_t scrub_period;
+	size_t scrub_slices, scrubbed;	/* that one takes; so far */
+	bool damaged;			/* the last slice of a scrub finds that */
 	size_t finished;
 	const struct status *last_error;
 	int64_t last_revision;
@@ -54,6 +57,7 @@ static inline void open_core(struct rig *rig)
 		.member_id = rig->id, .cluster_id = 9, .seed = rig->id, .election_ticks = 10,
 		.heartbeat_ticks = 1, .tick = SECOND / 10, .snapshot_count = 100,
 		.quota = 1 << 20, .name = "one", .client_urls = rig_urls, .n_client_urls = 1,
+		.scrub_period = rig->scrub_period,
 	};
 	uint64_t index, term;
 	const char *cause;
@@ -131,6 +135,14 @@ static inline bool reclaim_slice(struct rig *rig)
 	return true;
 }
 
+static inline void scrub_slice(struct rig *rig, struct scrub_job *job)
+{
+	assert_int_equal(mvcc_backend_scrub(rig->backend, &job->scrub, 1 << 20), 0);
+	job->more = ++rig->scrubbed % rig->scrub_slices;
+	job->damaged = !job->more && rig->damaged;
+	core_scrubbed(rig->core, job);
+}
+
 static inline bool store_batch(struct rig *rig)
 {
 	struct core_batch *batch = core_take_batch(rig->core, rig->now, false);
@@ -148,6 +160,7 @@ static inline void settle(struct rig *rig)
 	struct core_append *a;
 	struct fetch_job *job;
 	struct reclaim_job *reclaim;
+	struct scrub_job *scrub;
 	struct hash_job *hash;
 	bool moved = true;
 
@@ -169,6 +182,8 @@ static inline void settle(struct rig *rig)
 			moved |= hash_slice(rig);
 		}
 		moved |= store_batch(rig);
+		if ((scrub = core_take_scrub(rig->core)))
+			scrub_slice(rig, scrub);
 		while ((reclaim = core_take_reclaim(rig->core))) {
 			rig->reclaim_held = reclaim;
 			moved |= reclaim_slice(rig);

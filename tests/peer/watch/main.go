@@ -48,7 +48,8 @@ func (s *scene) del(key string) {
 }
 
 func (s *scene) compact(revision int64) {
-	_, err := s.kv.Compact(s.ctx, &pb.CompactionRequest{Revision: s.base + revision, Physical: true})
+	r := &pb.CompactionRequest{Revision: s.base + revision, Physical: true}
+	_, err := s.kv.Compact(s.ctx, r)
 	must(err)
 }
 
@@ -65,7 +66,8 @@ func (s *scene) create(r *pb.WatchCreateRequest) {
 	if r.Key == nil {
 		r.Key = []byte("k")
 	}
-	must(s.stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: r}}))
+	must(s.stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{
+		CreateRequest: r}}))
 }
 
 func (s *scene) cancel(id int64) {
@@ -311,7 +313,8 @@ func slow(s *scene) {
 }
 
 func main() {
-	conn, err := grpc.NewClient(os.Args[1], grpc.WithTransportCredentials(insecure.NewCredentials()),
+	conn, err := grpc.NewClient(os.Args[1],
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
 	must(err)
 	for _, scenes := range []struct {

@@ -227,10 +227,12 @@ fuzz: $(fuzzers)
 	@for f in $(notdir $^); do O=$(abspath $(O)) tests/fuzz/run.sh $$f $(FUZZ_SECONDS) || exit; done
 
 # What happens to the store when disks, memory and power fail.
-fault := $(addprefix $(O)/tests/fault/,power error damage)
+fault := $(addprefix $(O)/tests/fault/,power error damage memory)
 $(fault): $(O)/tests/fault/%: $(call obj,$(addprefix tests/fault/,%.c shim.c image.c model.c \
 	verify.c)) $(O)/libmvcc.a
 	$(link) -ldb-5.3
+$(O)/tests/fault/memory: private LDFLAGS += \
+	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup
 
 # Kept, although only the test programs ask for them.
 .SECONDARY: $(call obj,$(wildcard tests/*/*.c))

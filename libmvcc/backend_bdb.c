@@ -58,7 +58,7 @@ int bdb_error(int error)
 	case DB_VERIFY_BAD:
 	case DB_LOGCHKSUM:
 	case DB_OLD_VERSION:
-		return -EBADMSG;
+		return memory_was_short() ? -ENOMEM : -EBADMSG;
 	case DB_BUFFER_SMALL:
 		return -EOVERFLOW;
 	default:
@@ -314,6 +314,8 @@ static int dir_lock(struct bdb *bdb)
 
 static void set_file_hooks(void)
 {
+	db_env_set_func_malloc(memory_new);
+	db_env_set_func_realloc(memory_resize);
 	db_env_set_func_open(file_open);
 	db_env_set_func_close(file_close);
 	db_env_set_func_pread(file_pread);

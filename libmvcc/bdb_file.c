@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -31,11 +32,15 @@ struct guarded {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct list guards = LIST_INIT(guards), files = LIST_INIT(files);
+static atomic_bool memory_short;
+
 /* 0, or as the system has it: -1 and errno. */
 static int result(int r)
 {
 	if (!r)
 		return 0;
+	if (r == -ENOMEM)
+		atomic_store(&memory_short, true);
 	errno = -r;
 	return -1;
 }
@@ -44,6 +49,32 @@ static int result(int r)
 static int hook_result(int r)
 {
 	return r ? errno : 0;
+}
+
+/* --- memory --------------------------------------------------------------- */
+
+bool memory_was_short(void)
+{
+	return atomic_load(&memory_short);
+}
+
+static void *noted(void *p)
+{
+	if (p)
+		return p;
+	atomic_store(&memory_short, true);
+	errno = ENOMEM;
+	return NULL;
+}
+
+void *memory_new(size_t size)
+{
+	return noted(malloc(size));
+}
+
+void *memory_resize(void *p, size_t size)
+{
+	return noted(realloc(p, size));
 }
 
 /* --- which files ---------------------------------------------------------- */

@@ -87,6 +87,12 @@ void pages_check(const struct pages *pages, uint8_t *data, size_t len);
 int files_guard(const char *path, struct pages *pages);
 void files_unguard(struct pages *pages);
 
+/* Where memory was short, Berkeley DB later says that recovery is needed, as it does of
+ * damage. Size 0 is not asked for. */
+void *memory_new(size_t size);
+void *memory_resize(void *p, size_t size);
+bool memory_was_short(void);
+
 int file_open(const char *path, int flags, ...);
 int file_close(int fd);
 int file_seek(int fd, off_t at, int whence);

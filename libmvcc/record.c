@@ -113,15 +113,29 @@ static int put(struct mvcc *store, const char *bucket, struct slice key, struct 
 	return r;
 }
 
+/* As slice_cmp() of the full key of (@bucket, @key) and @full, without making it. */
+static int full_key_cmp(const char *bucket, struct slice key, struct slice full)
+{
+	size_t n = strlen(bucket) + 1;
+	int c = slice_cmp(slice_of(bucket, n), slice_of(full.data, MIN(n, full.len)));
+
+	return c ? c : slice_cmp(key, slice_of(full.data + n, full.len - n));
+}
+
+/* Needs no memory, so that it cannot fail. */
 static struct slice get(const struct mvcc *store, const char *bucket, struct slice key)
 {
-	struct blob *k = full_key(bucket, key);
-	struct record *rec;
+	const struct avl_node *node = store->records.root;
 
-	BUG_ON(!k);
-	rec = record_find(store, k);
-	blob_put(k);
-	return rec ? blob_slice(rec->value) : slice_of(NULL, 0);
+	while (node) {
+		const struct record *rec = container_of(node, struct record, node);
+		int c = full_key_cmp(bucket, key, blob_slice(rec->key));
+
+		if (!c)
+			return blob_slice(rec->value);
+		node = c < 0 ? node->left : node->right;
+	}
+	return slice_of(NULL, 0);
 }
 
 int mvcc_record_put(struct mvcc *store, const char *bucket, struct slice key, struct slice value)

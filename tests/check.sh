@@ -107,6 +107,7 @@ scripts e2e
 suite fault/power "$O/tests/fault/power"
 suite fault/error "$O/tests/fault/error"
 suite fault/damage "$O/tests/fault/damage"
+suite fault/memory "$O/tests/fault/memory"
 suite fault/bad_input tests/fault/bad_input.sh
 suite fault/kill tests/fault/kill.sh 10
 

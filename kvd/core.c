@@ -504,13 +504,20 @@ static int64_t count_revisions(const struct core *core)
 	return stats.revisions;
 }
 
+/* Not faster than the store takes it: what waits to be stored holds puts back. */
+static bool may_compact(const struct core *core)
+{
+	return core->compacting && !core_hashes_compaction(core) &&
+	       mvcc_batch_pending(core->state.store) < BATCH_CHANGES;
+}
+
 static int compact_slice(struct core *core)
 {
 	int64_t before;
 	uint64_t began;
 	int more;
 
-	if (!core->compacting || core_hashes_compaction(core))
+	if (!may_compact(core))
 		return 0;
 	before = count_revisions(core);
 	began = core_clock(core);
@@ -572,7 +579,7 @@ void core_wind_down(struct core *core)
 
 bool core_busy(const struct core *core)
 {
-	return (core->compacting && !core_hashes_compaction(core)) || core_hash_busy(core) ||
+	return may_compact(core) || core_hash_busy(core) ||
 	       core_reclaim_busy(core) ||
 	       (core->queue_at < core->queue_n && core_may_apply(core));
 }

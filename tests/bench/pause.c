@@ -128,7 +128,7 @@ struct load {
 	size_t filled, fill_wanted;
 
 	/* a phase */
-	uint64_t began, sent, done, late;
+	uint64_t began, sent, done, failed, late;
 	struct times times;
 	bool running, beside_done;
 	/* done again and again, or once, beside the puts */
@@ -152,8 +152,11 @@ static void put_done(void *user, const struct client_result *result)
 	struct put *put = user;
 	struct load *load = put->load;
 
-	check("put", result);
-	load->revision = ((const Etcdserverpb__PutResponse *)result->response)->header->revision;
+	if (result->code == GRPC_OK)
+		load->revision = ((const Etcdserverpb__PutResponse *)result->response)->
+			header->revision;
+	else
+		load->failed++;
 	times_add(&load->times, uv_hrtime() - put->due);
 	load->done++;
 	free(put);
@@ -200,7 +203,7 @@ static void on_timer(uv_timer_t *timer)
 static void run_phase(struct load *load, const char *title, void (*beside)(struct load *load),
 		      bool again)
 {
-	load->sent = load->done = load->late = 0;
+	load->sent = load->done = load->failed = load->late = 0;
 	load->running = true;
 	load->beside = beside;
 	load->beside_done = !beside;
@@ -214,6 +217,8 @@ static void run_phase(struct load *load, const char *title, void (*beside)(struc
 	while (!load->beside_done)
 		uv_run(load->loop, UV_RUN_ONCE);
 	print_line(title, uv_hrtime() - load->began, &load->times, load->late);
+	if (load->failed)
+		printf("%24llu of them were refused\n", (unsigned long long)load->failed);
 }
 
 /* --- beside it ------------------------------------------------------------- */

@@ -8,6 +8,7 @@
 #   make check           install what is missing, build, run the tests
 #   make deps            install the Debian packages
 #   make sim [SEEDS=n]   simulate that many groups under faults
+#   make coverage        which lines of the libraries the tests run
 #   make fuzz [FUZZ_SECONDS=n]  look for inputs that trip an assertion (clang)
 #   make install         DESTDIR= prefix=/usr/local
 #   O=dir                where the build goes (default: build)
@@ -234,12 +235,21 @@ $(fault): $(O)/tests/fault/%: $(call obj,$(addprefix tests/fault/,%.c shim.c ima
 $(O)/tests/fault/memory: private LDFLAGS += \
 	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup
 
+# make coverage [MISSED=1]: which lines of libmvcc and libraft the tests run
+.PHONY: coverage
+coverage:
+	@CFLAGS='-O0 -g --coverage -Wno-maybe-uninitialized' LDFLAGS=--coverage \
+		$(MAKE) O=$(O)/coverage units fault raft_script
+	@MISSED=$(MISSED) tests/coverage.sh $(O)/coverage
+
 # Kept, although only the test programs ask for them.
 .SECONDARY: $(call obj,$(wildcard tests/*/*.c))
 
-.PHONY: units tools check deps run install uninstall clean peer
+.PHONY: units tools fault raft_script check deps run install uninstall clean peer
 units: $(units)
 tools: $(tools) $(sim) $(fault) $(bench)
+fault: $(fault)
+raft_script: $(O)/raft_script
 
 deps:
 	@if [ "$$(id -u)" != 0 ]; then \

@@ -54,8 +54,11 @@ func (g *generator) next() step {
 			g.hashKV()
 		}
 		if g.gap > 0 && g.requests >= g.restarts {
+			// nothing more is chosen before the watchers are those made anew: what
+			// counted for the old ones would be counted again
 			g.restart()
 			g.restartEvery(g.gap)
+			continue
 		}
 		g.choose()
 	}

@@ -236,10 +236,12 @@ $(O)/tests/fault/memory: private LDFLAGS += \
 	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup
 
 # make coverage [MISSED=1]: which lines of libmvcc and libraft the tests run
+cover := CFLAGS='-O0 -g --coverage -Wno-maybe-uninitialized' \
+	LDFLAGS='--coverage -Wl,--wrap=_exit $(O)/coverage/obj/tests/coverage.o'
 .PHONY: coverage
 coverage:
-	@CFLAGS='-O0 -g --coverage -Wno-maybe-uninitialized' LDFLAGS=--coverage \
-		$(MAKE) O=$(O)/coverage units fault raft_script
+	@$(cover) $(MAKE) O=$(O)/coverage $(O)/coverage/obj/tests/coverage.o
+	@$(cover) $(MAKE) O=$(O)/coverage units fault raft_script
 	@MISSED=$(MISSED) tests/coverage.sh $(O)/coverage
 
 # Kept, although only the test programs ask for them.

@@ -13,7 +13,7 @@ trap 'rm -rf "$TMP"' EXIT
 
 find "$O" -name '*.gcda' -delete
 failed=0
-for t in "$O"/tests/unit/{mvcc,raft}_* "$O"/raft_script "$O"/tests/fault/{power,error,memory}; do
+for t in "$O"/tests/unit/{mvcc,raft}_* "$O"/raft_script "$O"/tests/fault/{power,error,damage,memory}; do
 	[[ -f $t && -x $t ]] || continue
 	args=()
 	[[ $t == */raft_script ]] && args=(tests/data/raft)

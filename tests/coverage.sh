@@ -13,7 +13,9 @@ trap 'rm -rf "$TMP"' EXIT
 
 find "$O" -name '*.gcda' -delete
 failed=0
-for t in "$O"/tests/unit/{mvcc,raft}_* "$O"/raft_script "$O"/tests/fault/{power,error,damage,memory}; do
+programs=("$O"/tests/unit/{mvcc,raft}_* "$O"/raft_script
+	"$O"/tests/fault/{power,error,damage,memory})
+for t in "${programs[@]}"; do
 	[[ -f $t && -x $t ]] || continue
 	args=()
 	[[ $t == */raft_script ]] && args=(tests/data/raft)

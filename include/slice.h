@@ -45,6 +45,16 @@ static inline bool slice_eq(struct slice a, struct slice b)
 	return a.len == b.len && (!a.len || !memcmp(a.data, b.data, a.len));
 }
 
+/* How many bytes both begin with. */
+static inline size_t slice_shared(struct slice a, struct slice b)
+{
+	size_t n = a.len < b.len ? a.len : b.len, i = 0;
+
+	while (i < n && a.data[i] == b.data[i])
+		i++;
+	return i;
+}
+
 static inline bool slice_has_prefix(struct slice s, struct slice prefix)
 {
 	return s.len >= prefix.len && (!prefix.len || !memcmp(s.data, prefix.data, prefix.len));

@@ -38,15 +38,6 @@ static uint64_t bits_remove(uint64_t map, unsigned int at)
 
 /* --- digests -------------------------------------------------------------- */
 
-static size_t common_prefix(struct slice a, struct slice b)
-{
-	size_t n = MIN(a.len, b.len), i = 0;
-
-	while (i < n && a.data[i] == b.data[i])
-		i++;
-	return i;
-}
-
 /* The four bytes of @name from @skip on, zeros where it ends. */
 static uint32_t digest(struct slice name, size_t skip)
 {
@@ -89,7 +80,7 @@ static struct key *node_last(const struct node *node)
 static void node_renew(struct node *node)
 {
 	if (node->n)
-		node_set_skip(node, common_prefix(key_slice(node->key[0]),
+		node_set_skip(node, slice_shared(key_slice(node->key[0]),
 						  key_slice(node_last(node))));
 }
 
@@ -107,7 +98,7 @@ static void node_set_key(struct node *node, unsigned int i, struct key *key)
 	node->key[i] = key;
 	other = node->key[i ? 0 : node->n - 1];
 	if (other != key)
-		node_shorten(node, common_prefix(key_slice(key), key_slice(other)));
+		node_shorten(node, slice_shared(key_slice(key), key_slice(other)));
 	node->digest[i] = digest(key_slice(key), node->skip);
 }
 
@@ -296,7 +287,7 @@ void index_ahead(const struct index *index, const struct slice *names, size_t n)
 static bool path_matches(const struct index_path *path, struct slice name)
 {
 	const struct node *leaf = path->node[0];
-	size_t shared = leaf->n ? common_prefix(name, key_slice(leaf->key[0])) : 0;
+	size_t shared = leaf->n ? slice_shared(name, key_slice(leaf->key[0])) : 0;
 
 	for (unsigned int l = 1; l < path->depth; l++)
 		if (path->node[l]->skip > shared)
@@ -369,7 +360,7 @@ static void path_shorten(struct index_path *path, const struct key *key)
 	for (unsigned int l = 1; l < path->depth; l++) {
 		if (other == key)
 			other = path->node[l]->key[0];
-		node_shorten(path->node[l], common_prefix(key_slice(key), key_slice(other)));
+		node_shorten(path->node[l], slice_shared(key_slice(key), key_slice(other)));
 	}
 }
 

@@ -1,21 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Reading all that a backend holds into a new store. Records come in order of
- * revision, so that their keys come in any order; a few are collected before they go
- * into the index, so that memory brings what all of them need at the same time.
+ * revision, so that their keys come in any order, and each would find its place in the
+ * index at the price of several looks at memory that nobody has looked at lately. So
+ * many are collected and sorted first: neighbours then share all of the way.
+ *
+ * What is sorted are not the keys, which are anywhere in memory, but eight bytes of
+ * each (the head), from where the keys of the group begin to differ; by digits, the last
+ * one first, which keeps records of one key in order of revision.
  */
+#include "include/endian_bytes.h"
 #include "libmvcc/mvcc_i.h"
+
+#define GROUP_MAX (1 << 18)
+#define DIGITS 8			/* of a head, 8 bits each */
+#define KEYS_AHEAD 32			/* memory is asked for so many keys before their turn */
 
 /* A record: a key with this one revision, until the index says that it has it. */
 struct loaded {
+	uint64_t head;
 	struct key *key;
 	int64_t lease;
 };
 
 struct load {
 	struct mvcc *store;
-	struct loaded items[INDEX_AHEAD_MAX];
-	size_t n;
+	struct loaded *items;
+	size_t n, cap;
+	size_t shared;			/* bytes that all of these keys begin with */
 };
 
 static int leased_add(struct mvcc *store, struct key *key, int64_t lease)
@@ -75,21 +87,130 @@ static int load_index(struct mvcc *store, struct loaded *item)
 	return leased_add(store, key, item->lease);
 }
 
-static int load_flush(struct load *load)
+/* --- sorting -------------------------------------------------------------- */
+
+static uint64_t head_of(struct slice name, size_t skip)
 {
-	struct slice names[INDEX_AHEAD_MAX];
+	uint8_t bytes[8] = { 0 };
+
+	if (name.len > skip)
+		memcpy(bytes, name.data + skip, MIN(name.len - skip, sizeof(bytes)));
+	return get_be64(bytes);
+}
+
+static unsigned int digit_of(uint64_t head, unsigned int digit)
+{
+	return head >> 8 * digit & 0xff;
+}
+
+/* Moves all of @from to @to in order of one digit; so many have each value of it. */
+static void sort_digit(const struct loaded *from, struct loaded *to, size_t n,
+		       unsigned int digit, const uint32_t counts[256])
+{
+	size_t at[256], sum = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(at); i++) {
+		at[i] = sum;
+		sum += counts[i];
+	}
+	BUG_ON(sum != n);
+	for (size_t i = 0; i < n; i++)
+		to[at[digit_of(from[i].head, digit)]++] = from[i];
+}
+
+/* By their heads; what has equal ones stays in order. @other has room for as many. Gives
+ * the one of the two that has the result. */
+static struct loaded *sort_heads(struct loaded *items, struct loaded *other, size_t n)
+{
+	uint32_t counts[DIGITS][256] = { 0 };
+
+	for (size_t i = 0; i < n; i++)
+		for (unsigned int d = 0; d < DIGITS; d++)
+			counts[d][digit_of(items[i].head, d)]++;
+	for (unsigned int d = 0; d < DIGITS; d++) {
+		struct loaded *sorted = other;
+
+		if (counts[d][digit_of(items[0].head, d)] == n)
+			continue;
+		sort_digit(items, other, n, d, counts[d]);
+		other = items;
+		items = sorted;
+	}
+	return items;
+}
+
+static bool loaded_less(const void *a, const void *b)
+{
+	const struct key *x = ((const struct loaded *)a)->key, *y = ((const struct loaded *)b)->key;
+	int c = slice_cmp(key_slice(x), key_slice(y));
+
+	if (c || x->mod != y->mod)
+		return c ? c < 0 : x->mod < y->mod;
+	return (x->sub & ~SUB_TOMBSTONE) < (y->sub & ~SUB_TOMBSTONE);
+}
+
+/* Where heads do not tell, the whole keys do. */
+static void sort_ties(struct loaded *items, size_t n)
+{
+	for (size_t from = 0, to; from < n; from = to) {
+		for (to = from + 1; to < n && items[to].head == items[from].head;)
+			to++;
+		if (to - from > 1)
+			sort_items(items + from, to - from, sizeof(*items), loaded_less);
+	}
+}
+
+/* --- a group of records --------------------------------------------------- */
+
+static int load_sorted(struct mvcc *store, struct loaded *items, size_t n)
+{
 	int r = 0;
 
-	for (size_t i = 0; i < load->n; i++)
-		names[i] = key_slice(load->items[i].key);
-	index_ahead(&load->store->index, names, load->n);
-	for (size_t i = 0; i < load->n; i++) {
+	for (size_t i = 0; i < n; i++) {
+		if (i + KEYS_AHEAD < n)
+			key_fetch(items[i + KEYS_AHEAD].key);
 		if (!r)
-			r = load_index(load->store, &load->items[i]);
-		key_free(load->items[i].key);
+			r = load_index(store, &items[i]);
+		key_free(items[i].key);
 	}
+	return r;
+}
+
+static int load_flush(struct load *load)
+{
+	struct loaded *other, *sorted;
+	int r;
+
+	if (!load->n)
+		return 0;
+	other = malloc(load->n * sizeof(*other));
+	sorted = load->items;
+	for (size_t i = 0; i < load->n; i++)
+		load->items[i].head = head_of(key_slice(load->items[i].key), load->shared);
+	if (other) {
+		sorted = sort_heads(load->items, other, load->n);
+		sort_ties(sorted, load->n);
+	}
+	r = load_sorted(load->store, sorted, load->n);
+	free(other);
 	load->n = 0;
 	return r;
+}
+
+/* Takes @key. */
+static int load_add(struct load *load, struct key *key, int64_t lease)
+{
+	struct slice name = key_slice(key), first;
+	int r = vec_grow(&load->items, &load->cap, load->n);
+
+	if (r) {
+		key_free(key);
+		return r;
+	}
+	first = load->n ? key_slice(load->items[0].key) : name;
+	load->shared = load->n ? MIN(load->shared, slice_shared(name, first)) : name.len;
+	load->items[load->n++] = (struct loaded){ .key = key, .lease = lease };
+	return load->n == GROUP_MAX ? load_flush(load) : 0;
 }
 
 static int load_revision(void *arg, int64_t main, uint32_t sub, struct slice value)
@@ -107,10 +228,9 @@ static int load_revision(void *arg, int64_t main, uint32_t sub, struct slice val
 		return -ENOMEM;
 	r = key_push(key, main, sub, kv.create_revision, kv.version);
 	BUG_ON(r);
-	load->items[load->n++] = (struct loaded){ key, kv.lease };
 	store->revisions++;
 	store->revision = main;
-	return load->n == ARRAY_SIZE(load->items) ? load_flush(load) : 0;
+	return load_add(load, key, kv.lease);
 }
 
 static int load_record(void *arg, struct slice key, struct slice value)
@@ -127,6 +247,7 @@ int load(struct mvcc *store)
 	if (!r)
 		r = b->ops->scan(b, (struct mvcc_rev){ 0 }, load_revision, &load);
 	flushed = load_flush(&load);
+	free(load.items);
 	if (r || flushed)
 		return r ? r : flushed;
 	compact_resume(store);

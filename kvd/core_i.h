@@ -23,6 +23,8 @@
 #define HASHES_ASKED_MAX 100
 /* Clients that may wait for space to be given back. */
 #define RECLAIMS_ASKED_MAX 100
+/* Reads whose keys are looked for in memory at the same time. */
+#define READS_AHEAD 16
 /* A linearizable read that raft has not answered is asked for again, as in etcd. */
 #define READ_RETRY 500000000ull
 /* Leases revoked at most in one look at the clock, and how often that is. */

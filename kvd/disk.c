@@ -13,6 +13,7 @@
 #include "kvd/disk.h"
 
 /* Of records that are hashed, or copied to be rid of those among them, in one go. */
+#define STORE_LOG_BYTES (16 << 20)	/* of one of Berkeley DB's log files */
 #define HASH_BYTES (1 << 20)
 #define RECLAIM_BYTES (256 << 10)
 #define SCRUB_BYTES (1 << 20)
@@ -231,7 +232,9 @@ static int create_log(const struct wal_args *args, const struct disk_first *firs
 static int open_store(struct disk *disk, const struct kvd_config *config, const char *dir,
 		      char *why, size_t why_size)
 {
-	struct mvcc_bdb_args bdb = { .dir = dir, .cache_bytes = 32 << 20 };
+	struct mvcc_bdb_args bdb = {
+		.dir = dir, .cache_bytes = 32 << 20, .log_bytes = STORE_LOG_BYTES,
+	};
 	struct mvcc_args args = { .cache_bytes = (size_t)config->cache_bytes };
 	int err = make_dir(dir, why, why_size);
 

@@ -86,38 +86,61 @@ static void read_fetched(struct fetch_job *job)
 	list_add_tail(&core->reads_confirmed, &r->node);
 }
 
-/* 0, or 1 where it stays in the list. */
-static int run_read(struct core *core, struct request *r)
+/* @r is in no list; it comes back to one where it has to wait. */
+static void run_read(struct core *core, struct request *r)
 {
 	uint64_t began = core_clock(core);
 	int err = state_read(&core->state, r, core->now);
 
 	if (!err && r->op == REQUEST_RANGE)
 		figures_count_range(&core->state.figures, r, core_clock(core) - began);
-	if (err == -EAGAIN)
-		return 1;
-	list_del(&r->node);
-	if (err == MVCC_COLD) {
+	if (err == -EAGAIN) {
+		list_add_tail(&core->reads_confirmed, &r->node);
+	} else if (err == MVCC_COLD) {
 		r->owner_core = core;
 		r->job.fetch = &r->fetch;
 		r->job.done = read_fetched;
 		core_submit_fetch(core, &r->job);
-		return 0;
-	}
-	if (err >= 0)
+	} else if (err >= 0) {
 		core_finish(core, r, NULL);
-	else
+	} else {
 		core_finish(core, r, &status_too_many_requests);
-	return 0;
+	}
+}
+
+/* What the first of these reads look at begins to come from memory. Gives how many. */
+static size_t look_ahead(struct core *core, const struct list *reads)
+{
+	struct slice keys[READS_AHEAD];
+	struct request *r;
+	size_t n = 0;
+
+	list_for_each(r, reads, node) {
+		if (n == READS_AHEAD)
+			break;
+		keys[n++] = state_read_key(r);
+	}
+	mvcc_ahead(core->state.store, keys, n);
+	return n;
 }
 
 int core_run_reads(struct core *core)
 {
 	struct request *r, *next;
+	struct list ready;
 
+	list_init(&ready);
 	list_for_each_safe(r, next, &core->reads_confirmed, node)
-		if (r->index <= core->applied)
+		if (r->index <= core->applied) {
+			list_del(&r->node);
+			list_add_tail(&ready, &r->node);
+		}
+	while (!list_empty(&ready))
+		for (size_t n = look_ahead(core, &ready); n; n--) {
+			r = list_first(&ready, struct request, node);
+			list_del(&r->node);
 			run_read(core, r);
+		}
 	return 0;
 }
 

@@ -581,6 +581,15 @@ static int read_one(struct state *state, struct request *request, uint64_t now)
 	return 0;
 }
 
+struct slice state_read_key(const struct request *request)
+{
+	const Etcdserverpb__RangeRequest *range = (const void *)request->message;
+
+	if (request->op != REQUEST_RANGE)
+		return SLICE_LIT("");
+	return slice_of(range->key.data, range->key.len);
+}
+
 /* No alarm forbids a read, as in etcd, where only what goes through the log asks. */
 int state_read(struct state *state, struct request *request, uint64_t now)
 {

@@ -48,6 +48,8 @@ void state_release(struct state *state);
 
 int state_apply(struct state *state, struct request *request, uint64_t now);
 int state_read(struct state *state, struct request *request, uint64_t now);
+/* The key that a read begins at; empty where there is none. */
+struct slice state_read_key(const struct request *request);
 
 /* CRC-32C over the leases, the members and their version, and the alarms, as they are
  * stored: all that is replicated beside the keys. */

@@ -39,16 +39,27 @@ static int keep_reset(const struct mvcc *store, struct mvcc_hash *hash)
 	return hash->keep ? 0 : -ENOMEM;
 }
 
-/* The key's newest revision at @revision or before is a tombstone at @revision itself. */
+/* The key was deleted at @revision, whether or not it was put again there. */
 static bool key_ends_at(const struct key *key, int64_t revision)
 {
-	size_t n = key_since(key, revision + 1);
-	struct batch_drop last;
+	size_t above = key_since(key, revision + 1);
 
-	if (!n)
-		return false;
-	last = key_rev(key, n - 1);
-	return last.main == revision && last.sub & SUB_TOMBSTONE;
+	for (size_t i = key_since(key, revision); i < above; i++)
+		if (key_rev(key, i).sub & SUB_TOMBSTONE)
+			return true;
+	return false;
+}
+
+/*
+ * Whether etcd finds something to keep of the key. A tombstone at the revision ends
+ * what it looks at: to a compaction that is something, to a request it is nothing,
+ * even where the same transaction put the key again.
+ */
+static bool key_counts(const struct key *key, const struct mvcc_hash *hash, bool there)
+{
+	if (key_ends_at(key, hash->revision))
+		return hash->compaction;
+	return there;
 }
 
 struct hash_walk {
@@ -71,14 +82,15 @@ static int hash_key(void *arg, struct key *key)
 	w->left--;
 	w->last = key;
 	there = key_at(key, hash->revision, &found);
-	if (!hash->any &&
-	    (there || (hash->compaction && key_ends_at(key, hash->revision)))) {
+	if (!hash->any && key_counts(key, hash, there)) {
 		/* from now on only what is current at the revision counts */
 		hash->any = true;
 		if (keep_reset(w->store, hash))
 			return -ENOMEM;
 	}
-	if (!there && (hash->any || !key_at(key, hash->compact_revision, &found)))
+	if (!hash->any)
+		there = key_at(key, hash->compact_revision, &found);
+	if (!there)
 		return 0;
 	if (found.mod > hash->compact_revision)
 		return 0;

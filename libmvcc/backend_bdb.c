@@ -58,7 +58,7 @@ int bdb_error(int error)
 	case DB_VERIFY_BAD:
 	case DB_LOGCHKSUM:
 	case DB_OLD_VERSION:
-		return memory_was_short() ? -ENOMEM : -EBADMSG;
+		return memory_was_short() ? -ENOMEM : disk_was_full() ? disk_was_full() : -EBADMSG;
 	case DB_BUFFER_SMALL:
 		return -EOVERFLOW;
 	default:
@@ -79,7 +79,8 @@ int bdb_refuse(struct bdb *bdb, int error, const char *format, ...)
 int bdb_explain(struct bdb *bdb, int error)
 {
 	bool damage = error == -EBADMSG;
-	const char *said = bdb->said[0] ? bdb->said :
+	bool full = error == -ENOSPC || error == -EDQUOT;
+	const char *said = bdb->said[0] && !full ? bdb->said :
 			   damage ? "a record contradicts its revision" : strerror(-error);
 
 	if (error >= 0 || bdb->why[0])

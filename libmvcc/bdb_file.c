@@ -33,6 +33,15 @@ struct guarded {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct list guards = LIST_INIT(guards), files = LIST_INIT(files);
 static atomic_bool memory_short;
+static atomic_int disk_full;
+
+/* -1; errno says why. */
+static int failed(void)
+{
+	if (errno == ENOSPC || errno == EDQUOT)
+		atomic_store(&disk_full, errno);
+	return -1;
+}
 
 /* 0, or as the system has it: -1 and errno. */
 static int result(int r)
@@ -42,7 +51,12 @@ static int result(int r)
 	if (r == -ENOMEM)
 		atomic_store(&memory_short, true);
 	errno = -r;
-	return -1;
+	return failed();
+}
+
+int disk_was_full(void)
+{
+	return -atomic_load(&disk_full);
 }
 
 /* Berkeley DB takes what these hooks give for the error itself, or looks at errno. */
@@ -228,7 +242,7 @@ int file_open(const char *path, int flags, ...)
 	if (fd < 0 && errno == ENOENT && g && (flags & O_ACCMODE) == O_RDWR)
 		return open_removed(g, flags);
 	if (fd < 0)
-		return fd;
+		return failed();
 	if ((flags & O_CREAT && sync_directory_of(path)) ||
 	    (g && result(guarded_add(g, name, fd)))) {
 		close(fd);
@@ -339,7 +353,7 @@ static ssize_t write_all(int fd, const uint8_t *data, size_t n)
 		if (r < 0 && errno == EINTR)
 			continue;
 		if (r <= 0)
-			return -1;
+			return failed();
 		data += r;
 		left -= (size_t)r;
 	}
@@ -375,5 +389,5 @@ int file_truncate(int fd, off_t len)
 
 	if (f && result(pages_settle(f->pages)))
 		return hook_result(-1);
-	return hook_result(ftruncate(fd, len));
+	return hook_result(ftruncate(fd, len) ? failed() : 0);
 }

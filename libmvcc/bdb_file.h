@@ -92,6 +92,8 @@ void files_unguard(struct pages *pages);
 void *memory_new(size_t size);
 void *memory_resize(void *p, size_t size);
 bool memory_was_short(void);
+/* So it does of a full disk: 0, or -ENOSPC or -EDQUOT where one was. */
+int disk_was_full(void);
 
 int file_open(const char *path, int flags, ...);
 int file_close(int fd);

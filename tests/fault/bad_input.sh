@@ -187,12 +187,42 @@ damaged_log() {
 	stop "$SERVER"
 }
 
+# A store that was put back from an older copy, from before the log was cut: what is
+# between the two is nowhere, and must not be passed over.
+old_store() {
+	start_server kvd || return
+	ask put first 1 >/dev/null
+	stop "$SERVER"
+	cp -a "$DIR/member/kv" "$TMP/old-kv"
+	launch "$KVD"
+	until_true 20 is_ready
+	for i in {1..40}; do ask put-of "key$i" $((1 << 20)) >/dev/null; done
+	stop "$SERVER"
+	check 'the beginning of the log is cut' test ! -e \
+		"$DIR/member/wal/0000000000000000-0000000000000000.wal"
+	mv "$DIR/member/kv" "$TMP/new-kv"
+	mv "$TMP/old-kv" "$DIR/member/kv"
+	server_flags
+	refuses 'a store that is older than the log' \
+		'the log begins at entry [0-9]+, but the store ends at [0-9]+: restore' \
+		"$KVD" "${FLAGS[@]}"
+	rm -r "$DIR/member/kv"
+	refuses 'a store that is gone' 'the store ends at 0: restore' "$KVD" "${FLAGS[@]}"
+	rm -rf "$DIR/member/kv"
+	mv "$TMP/new-kv" "$DIR/member/kv"
+	launch "$KVD"
+	until_true 20 is_ready
+	contains 'the newer store put back' 'key40' "$(ask get key40)"
+	stop "$SERVER"
+}
+
 # --- a full disk --------------------------------------------------------------
 
+# full_disk MIB BYTES: of that size, filled with values of so many bytes
 full_disk() {
-	local acked=() lost='' i status have
-	mkdir "$TMP/disk"
-	if ! mount -t tmpfs -o size=100m none "$TMP/disk" 2>/dev/null; then
+	local acked=() lost='' i status have bytes=$2
+	mkdir -p "$TMP/disk"
+	if ! mount -t tmpfs -o size="$1m" none "$TMP/disk" 2>/dev/null; then
 		skip 'a full disk' 'no right to mount'
 		return
 	fi
@@ -203,7 +233,7 @@ full_disk() {
 	launch "$KVD"
 	until_true 20 is_ready
 	for ((i = 0; i < 600; i++)); do
-		[[ $(last "$(ask put-of "full$i" 300000)") == OK ]] || break
+		[[ $(last "$(ask put-of "full$i" "$bytes")") == OK ]] || break
 		acked+=("full$i")
 	done
 	((i < 600)) && ok "a full disk: puts fail after $i" || not_ok 'a full disk: puts fail'
@@ -217,16 +247,21 @@ full_disk() {
 			not_ok 'and kvd ends with an error' "status $status"
 	fi
 	contains 'and says why' 'o space left' "$(<"$LOG")"
+	launch "$KVD"
+	until_true 20 is_ready
+	same 'and does not take it for damage' '' "$(grep -i damaged "$LOG")"
+	stop "$SERVER"
 	mount -o remount,size=400m "$TMP/disk"
 	launch "$KVD"
 	until_true 20 is_ready
 	for i in "${acked[@]}"; do
 		have=$(ask get "$i")
-		[[ $have == *'(300000 bytes)'* ]] || lost+="$i: $(last "$have")"$'\n'
+		[[ $have == *"($bytes bytes)"* ]] || lost+="$i: $(last "$have")"$'\n'
 	done
 	same "with room again: ${#acked[@]} acknowledged puts are there" '' "$lost"
 	same 'and puts work' OK "$(last "$(ask put after 1)")"
 	stop "$SERVER"
+	umount "$TMP/disk"
 }
 
 start_server kvd || finish
@@ -245,5 +280,7 @@ serves 'and has everything at its next start'
 stop "$SERVER"
 foreign_data
 damaged_log
-full_disk
+old_store
+full_disk 100 300000
+full_disk 50 700000
 finish

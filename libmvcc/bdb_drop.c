@@ -14,7 +14,7 @@ static bool drop_less(const void *a, const void *b)
 
 static struct drop drop_of(const struct segment *seg, int64_t main, uint32_t sub)
 {
-	BUG_ON(main < seg->first || main - seg->first > UINT32_MAX);
+	BUG_ON(!segment_reaches(seg, main));
 	return (struct drop){ (uint32_t)(main - seg->first), sub & ~SUB_TOMBSTONE };
 }
 
@@ -43,9 +43,12 @@ static bool drops_have(const struct segment *seg, const struct drop *drop)
 
 size_t segment_drops_from(const struct segment *seg, struct mvcc_rev rev)
 {
-	const struct drop d = drop_of(seg, MAX(rev.main, seg->first), (uint32_t)rev.sub);
+	struct drop d;
 
-	return rev.main < seg->first ? 0 : drops_below(seg, &d);
+	if (!segment_reaches(seg, rev.main))
+		return rev.main < seg->first ? 0 : seg->n_drops;
+	d = drop_of(seg, rev.main, (uint32_t)rev.sub);
+	return drops_below(seg, &d);
 }
 
 bool segment_dropped(const struct segment *seg, int64_t main, uint32_t sub, size_t *at)
@@ -116,7 +119,7 @@ static int segment_drop(struct segment *seg, DB_TXN *txn, const struct batch_dro
 	size_t n_fresh = 0;
 	int r = fresh ? 0 : -ENOMEM;
 
-	for (size_t i = 0; i < n && !r; i++) {
+	for (size_t i = 0; i < n && !r && segment_reaches(seg, drops[i].main); i++) {
 		struct drop d = drop_of(seg, drops[i].main, drops[i].sub);
 
 		if (n_fresh && !drop_less(&fresh[n_fresh - 1], &d))

@@ -107,6 +107,13 @@ static inline struct bdb *bdb_of(const struct mvcc_backend *backend)
 	return container_of(backend, struct bdb, backend);
 }
 
+/* What is further from its first one is in none, or in another one: a segment that was
+ * between them may be gone. */
+static inline bool segment_reaches(const struct segment *seg, int64_t main)
+{
+	return main >= seg->first && main - seg->first <= UINT32_MAX;
+}
+
 static inline DBT dbt_of(const void *data, size_t len)
 {
 	return (DBT){ .data = (void *)(uintptr_t)data, .size = (uint32_t)len };

@@ -50,6 +50,8 @@ int segments_get(struct bdb *bdb, struct mvcc_rev rev, struct blob **out)
 	if (at == bdb->n_segments)
 		return 0;
 	seg = bdb->segments[at];
+	if (!segment_reaches(seg, rev.main))
+		return 0;
 	i = segment_drops_from(seg, rev);
 	if (segment_dropped(seg, rev.main, (uint32_t)rev.sub, &i))
 		return 0;
@@ -173,7 +175,7 @@ static int scan_rev(void *arg, struct slice key, struct slice value)
 
 	if (r)
 		return r;
-	if (main < s->seg->first || main - s->seg->first > UINT32_MAX)
+	if (!segment_reaches(s->seg, main))
 		return -EBADMSG;
 	if (s->bounded && !s->scan->left) {
 		s->scan->next = (struct mvcc_rev){ main, sub & ~SUB_TOMBSTONE };

@@ -39,22 +39,41 @@ static int candidate_look(struct bdb *bdb, struct segment *seg, struct candidate
 	return 0;
 }
 
+/* Whether all of segment @at can be in the one that segment @from becomes. */
+static int is_within_reach(struct bdb *bdb, size_t from, size_t at, bool *out)
+{
+	const struct segment *first = bdb->segments[from];
+	int64_t last;
+	int r;
+
+	*out = at == from;
+	if (*out)
+		return 0;
+	*out = at + 1 < bdb->n_segments && segment_reaches(first, bdb->segments[at + 1]->first);
+	if (*out)
+		return 0;
+	r = segment_last(bdb->segments[at], &last);
+	*out = !r && segment_reaches(first, last);
+	return r;
+}
+
 /* From segment @from on: how many neighbours fit into one and are worth it; 0: none. */
 static int run_at(struct bdb *bdb, size_t from, size_t *out)
 {
-	int64_t live = 0, first = bdb->segments[from]->first;
+	bool sparse = false, within;
 	struct candidate c;
-	bool sparse = false;
+	int64_t live = 0;
 	size_t n = 0;
 	int r;
 
 	for (size_t i = from; i < bdb->n_segments; i++, n++) {
 		r = candidate_look(bdb, bdb->segments[i], &c);
+		if (!r)
+			r = is_within_reach(bdb, from, i, &within);
 		if (r)
 			return r;
 		live += c.live;
-		if (!(c.sparse || c.small) || (n && live > bdb->segment_bytes) ||
-		    bdb->segments[i]->first - first > UINT32_MAX / 2)
+		if (!within || !(c.sparse || c.small) || (n && live > bdb->segment_bytes))
 			break;
 		/* what is being written to joins in only where that is worth it for itself */
 		if (i + 1 == bdb->n_segments && !c.sparse)

@@ -177,7 +177,7 @@ int segment_roll(struct bdb *bdb, int64_t first)
 
 static bool segment_is_full(const struct bdb *bdb, const struct segment *seg, int64_t main)
 {
-	return seg->all.packed >= bdb->segment_bytes || main - seg->first > UINT32_MAX;
+	return seg->all.packed >= bdb->segment_bytes || !segment_reaches(seg, main);
 }
 
 int segments_prepare(struct bdb *bdb, const struct mvcc_batch *batch)

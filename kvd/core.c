@@ -27,12 +27,15 @@ void core_finish(struct core *core, struct request *request, const struct status
 
 /* --- opening -------------------------------------------------------------- */
 
-void core_applied_in(const struct mvcc *store, uint64_t *index, uint64_t *term)
+struct core_applied core_applied_in(const struct mvcc *store)
 {
 	struct slice s = mvcc_record_get(store, BUCKET_META, SLICE_LIT("applied"));
 
-	*index = s.len == 16 ? get_be64(s.data) : 0;
-	*term = s.len == 16 ? get_be64(s.data + 8) : 0;
+	if (s.len != 24)
+		return (struct core_applied){ 0 };
+	return (struct core_applied){
+		get_be64(s.data), get_be64(s.data + 8), get_be64(s.data + 16),
+	};
 }
 
 static int copy_ids(const uint64_t *from, size_t n, uint64_t **out, size_t *n_out)
@@ -118,15 +121,16 @@ int core_open(const struct core_config *config, struct mvcc *store, struct core 
 {
 	uint64_t election = config->election_ticks * config->tick;
 	struct core *core = calloc(1, sizeof(*core));
+	struct core_applied applied;
 	int err;
 
 	*why = "out of memory";
 	if (!core)
 		return -ENOMEM;
 	core->config = *config;
-	core_applied_in(store, &core->applied, &core->applied_term);
-	core->stored = core->synced = core->reported = core->applied;
-	core->stored_term = core->applied_term;
+	applied = core_applied_in(store);
+	core->applied = core->stored = core->synced = core->reported = applied.index;
+	core->applied_term = core->stored_term = applied.term;
 	core->next_id = hash_u64(config->seed) | 1;
 	/* a late answer to an attempt of an earlier life must not confirm one of this */
 	core->read_seq = hash_u64(config->seed + 1) >> 1;

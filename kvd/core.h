@@ -105,8 +105,12 @@ struct scrub_job {
 	bool more, damaged;		/* the store thread says so */
 };
 
-/* The applied index that a store holds, with its term; zeroes in a new one. */
-void core_applied_in(const struct mvcc *store, uint64_t *index, uint64_t *term);
+/* What a store says of itself: the entry that it holds everything up to, and in whose log
+ * that is; zeroes in a new one. */
+struct core_applied {
+	uint64_t index, term, cluster_id;
+};
+struct core_applied core_applied_in(const struct mvcc *store);
 
 /* @store is borrowed. *@why is a constant text. */
 int core_open(const struct core_config *config, struct mvcc *store, struct core **out,

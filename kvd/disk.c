@@ -249,26 +249,33 @@ static int open_log(struct disk *disk, const struct wal_args *args,
 		    struct wal_contents *contents, struct disk_identity *identity,
 		    char *why, size_t why_size)
 {
-	uint64_t index, term;
-	int err;
+	struct core_applied applied = core_applied_in(disk->store);
+	int err = wal_open(args, applied.index, contents, &disk->wal, why, why_size);
 
-	core_applied_in(disk->store, &index, &term);
-	err = wal_open(args, index, contents, &disk->wal, why, why_size);
 	if (err)
 		return err;
+	err = decode_identity(contents->metadata ? blob_slice(contents->metadata) :
+						   SLICE_LIT(""), identity);
+	if (err) {
+		snprintf(why, why_size, "the log %s does not say whose it is", args->dir);
+		return err;
+	}
+	if (applied.index && applied.cluster_id != identity->cluster_id) {
+		snprintf(why, why_size, "the store is of cluster %llx, and the log %s of cluster "
+			 "%llx: put the store back that goes with the log",
+			 (unsigned long long)applied.cluster_id, args->dir,
+			 (unsigned long long)identity->cluster_id);
+		return -EINVAL;
+	}
 	/* what is applied was in the log first */
-	if (wal_last_index(disk->wal) < index) {
+	if (wal_last_index(disk->wal) < applied.index) {
 		snprintf(why, why_size, "the log %s ends at entry %llu, though the store holds "
 			 "%llu: it is older than the store; put the newer one back", args->dir,
 			 (unsigned long long)wal_last_index(disk->wal),
-			 (unsigned long long)index);
+			 (unsigned long long)applied.index);
 		return -ENODATA;
 	}
-	err = decode_identity(contents->metadata ? blob_slice(contents->metadata) :
-						   SLICE_LIT(""), identity);
-	if (err)
-		snprintf(why, why_size, "the log %s does not say whose it is", args->dir);
-	return err;
+	return 0;
 }
 
 int disk_open(struct disk *disk, const struct kvd_config *config, const struct disk_first *first,

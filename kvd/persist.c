@@ -162,10 +162,11 @@ static int put_conf(struct core *core)
 
 static int put_applied(struct core *core)
 {
-	uint8_t value[16];
+	uint8_t value[24];
 
 	put_be64(value, core->applied);
 	put_be64(value + 8, core->applied_term);
+	put_be64(value + 16, core->config.cluster_id);
 	return mvcc_record_put(core->state.store, BUCKET_META, SLICE_LIT("applied"),
 			       slice_of(value, sizeof(value)));
 }

@@ -98,10 +98,9 @@ static void open_core(struct sim *s, struct sim_node *n)
 		.tick = SIM_TICK * KVD_UNIT, .snapshot_count = 1 + sim_draw(s, 60), .quota = -1,
 		.name = "m", .client_urls = urls, .n_client_urls = 1, .hard_state = d->hard_state,
 	};
-	uint64_t index, term, last = d->base + d->n_entries;
+	uint64_t index = core_applied_in(m->store).index, last = d->base + d->n_entries;
 	const char *why;
 
-	core_applied_in(m->store, &index, &term);
 	if (index < d->base || index > last)
 		sim_fail(s, "%d has applied %llu, and its log is %llu-%llu", (int)n->id,
 			 (unsigned long long)index, (unsigned long long)d->base + 1,

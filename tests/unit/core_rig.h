@@ -59,12 +59,12 @@ static inline void open_core(struct rig *rig)
 		.quota = 1 << 20, .name = "one", .client_urls = rig_urls, .n_client_urls = 1,
 		.scrub_period = rig->scrub_period,
 	};
-	uint64_t index, term;
 	const char *cause;
+	uint64_t index;
 	char why[256];
 
 	assert_int_equal(mvcc_open(rig->backend, &args, &rig->store, why, sizeof(why)), 0);
-	core_applied_in(rig->store, &index, &term);
+	index = core_applied_in(rig->store).index;
 	config.hard_state = rig->hard_state;
 	config.entries = rig->log + index;
 	config.n_entries = rig->n_log - index;

@@ -87,18 +87,19 @@ static void test_first_start_cut_short(void **state)
 	free(log);
 }
 
-/* The store says that it holds everything up to entry @index. */
-static void store_applied(char *dir, uint64_t index)
+/* The store says that it holds everything up to entry @index of a cluster's log. */
+static void store_applied(char *dir, uint64_t cluster_id, uint64_t index)
 {
 	struct mvcc_bdb_args args = { .dir = path_in(dir, "member/kv") };
 	struct mvcc_backend *backend;
 	struct mvcc_batch *batch;
 	struct mvcc *store;
-	uint8_t value[16];
+	uint8_t value[24];
 	char why[512];
 
 	put_be64(value, index);
 	put_be64(value + 8, 1);
+	put_be64(value + 16, cluster_id);
 	assert_int_equal(mvcc_bdb_open(&args, &backend, why, sizeof(why)), 0);
 	assert_int_equal(mvcc_open(backend, &(struct mvcc_args){ 0 }, &store, why, sizeof(why)),
 			 0);
@@ -113,24 +114,28 @@ static void store_applied(char *dir, uint64_t index)
 	free((char *)args.dir);
 }
 
-/* A log that was put back from an older copy does not have what the store holds. */
-static void test_log_older_than_the_store(void **state)
+/* What is put back from a copy may be an older log than the store's, or another's. */
+static void test_store_of_another_log(void **state)
 {
+	const struct { uint64_t cluster_id, index; int err; const char *why; } cases[] = {
+		{ 9, 1, 0, "" },
+		{ 9, 2, -ENODATA, "ends at entry 1, though the store holds 2" },
+		{ 8, 1, -EINVAL, "the store is of cluster 8, and the log " },
+		{ 8, 2, -EINVAL, "of cluster 9: put the store back that goes with the log" },
+	};
 	struct kvd_config config = { .data_dir = *state, .wal_dir = (char *)"" };
 
 	first_start(*state);
-	for (uint64_t index = 1; index <= 2; index++) {
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct wal_contents contents = { 0 };
 		struct disk_identity identity;
 		struct disk disk = { 0 };
 		char why[512] = "";
-		int err;
 
-		store_applied(*state, index);
-		err = disk_open(&disk, &config, NULL, &contents, &identity, why, sizeof(why));
-		assert_int_equal(err, index == 1 ? 0 : -ENODATA);
-		if (err)
-			assert_non_null(strstr(why, "ends at entry 1, though the store holds 2"));
+		store_applied(*state, cases[i].cluster_id, cases[i].index);
+		assert_int_equal(disk_open(&disk, &config, NULL, &contents, &identity, why,
+					   sizeof(why)), cases[i].err);
+		assert_non_null(strstr(why, cases[i].why));
 		wal_contents_release(&contents);
 		disk_close(&disk);
 	}
@@ -158,7 +163,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_first_start, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_directories_above_are_made, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_first_start_cut_short, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_log_older_than_the_store, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_store_of_another_log, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("disk", tests, NULL, NULL);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,6 +22,20 @@ static int open_logs(const struct kvd_config *config)
 	return err;
 }
 
+/* Every client is a file, and so are 64 MiB of history: what the soft limit is for, programs
+ * that use select(), is not done here. */
+static void raise_file_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit))
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit))
+		log_warn("cannot raise the number of open files to its hard limit",
+			 LOG_U64("limit", limit.rlim_max), LOG_ERR(-errno));
+}
+
 static int run(const struct kvd_config *config)
 {
 	char *const *unknown = kvd_options_unknown_env(config);
@@ -31,6 +46,7 @@ static int run(const struct kvd_config *config)
 	for (size_t i = 0; unknown && unknown[i]; i++)
 		log_warn("unrecognized environment variable",
 			 LOG_STR("environment-variable", unknown[i]));
+	raise_file_limit();
 	log_info("starting kvd", LOG_STR("version", KVD_VERSION), LOG_STR("name", config->name),
 		 LOG_STR("data-dir", config->data_dir));
 	code = server_run(config);

@@ -124,7 +124,9 @@ func (e *endpoint) expire(s step) answer {
 
 func failure(err error) answer {
 	s := status.Convert(err)
-	return answer{code: s.Code(), text: s.Message()}
+	// Go's protobuf puts one of two blanks there, by a hash of its own binary
+	text := strings.Replace(s.Message(), "proto:\u00a0", "proto: ", 1)
+	return answer{code: s.Code(), text: text}
 }
 
 func (e *endpoint) do(s step) answer {

@@ -53,7 +53,10 @@ static inline void dir_remove(const char *dir)
 
 static inline void rig_open_backend(struct rig *rig)
 {
-	const struct mvcc_bdb_args args = { .dir = rig->dir, .cache_bytes = 1 << 20 };
+	/* Berkeley DB fills the rest of its log file with zeros when it is opened */
+	const struct mvcc_bdb_args args = {
+		.dir = rig->dir, .cache_bytes = 1 << 20, .log_bytes = 1 << 20,
+	};
 	char why[256] = "";
 
 	if (!rig->bdb)

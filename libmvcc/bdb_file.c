@@ -328,7 +328,7 @@ ssize_t file_pread(int fd, void *buf, size_t n, off_t at)
 	}
 	r = pread(fd, buf, n, at);
 	if (f && r == (ssize_t)n)
-		pages_check(f->pages, buf, n);
+		pages_check(f->pages, buf, n, (uint64_t)at);
 	return r;
 }
 

@@ -30,6 +30,7 @@
 
 /* --- bdb_pages.c: pages on their way ------------------------------ */
 
+#define BDB_PAGE_BYTES 16384
 #define PAGES_FILE "pages"
 #define PAGE_NAME_MAX 32
 
@@ -74,12 +75,14 @@ bool pages_wait_for(const struct pages *pages, int fd);
 int pages_settle(struct pages *pages);
 
 /*
- * A page of zeroes is a new one to Berkeley DB, with no checksum, and it may look for
- * the way on from there for ever. In recovery there are such pages, but after it each
- * that is in a file was written: from now on one is made one with a bad checksum.
+ * What Berkeley DB believes of a page that was read. A page whose head is zeroes is a new
+ * one to it, without a checksum, and it may look for the way on from there for ever; and
+ * it does not ask whether a page is the one that it asked for. pages_check() makes both
+ * pages with a bad checksum. In recovery, until pages_recovered(), a page that is zeroes
+ * as a whole is in order: it was not written yet.
  */
 void pages_recovered(struct pages *pages);
-void pages_check(const struct pages *pages, uint8_t *data, size_t len);
+void pages_check(const struct pages *pages, uint8_t *data, size_t len, uint64_t offset);
 
 /* --- bdb_file.c: the hooks ---------------------------------------- */
 

@@ -33,9 +33,9 @@
 
 #include <db.h>
 
+#include "libmvcc/bdb_file.h"
 #include "libmvcc/mvcc_i.h"
 
-#define BDB_PAGE_BYTES 16384
 #define BDB_WHY_MAX 512
 #define RECORDS_FILE "records.db"
 #define SEGMENT_FILE "revisions."

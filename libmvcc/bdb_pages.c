@@ -204,13 +204,19 @@ void pages_recovered(struct pages *pages)
 	pages->recovered = true;
 }
 
-void pages_check(const struct pages *pages, uint8_t *data, size_t len)
+static bool is_zeroes(const uint8_t *data, size_t len)
 {
-	size_t i = 0;
+	return !data[0] && !memcmp(data, data + 1, len - 1);
+}
 
-	while (i < len && !data[i])
-		i++;
-	if (pages->recovered && i == len)
+void pages_check(const struct pages *pages, uint8_t *data, size_t len, uint64_t offset)
+{
+	uint32_t number;		/* in the machine's own order, after 8 bytes */
+
+	if (len != BDB_PAGE_BYTES)
+		return;
+	memcpy(&number, data + 8, sizeof(number));
+	if (is_zeroes(data, len) ? pages->recovered : number != offset / len)
 		memset(data, 0xff, len);
 }
 

@@ -213,28 +213,47 @@ const struct version *model_versions(const struct model *m)
 
 /* --- carrying it out ------------------------------------------------------ */
 
-int session_open(struct session *s, const struct model *model, const char *dir)
+static int open_again(struct session *s, const char *dir)
 {
 	const struct mvcc_args args = { .cache_bytes = CACHE_BYTES, .ring_events = RING_EVENTS };
 	const struct mvcc_bdb_args bdb = {
 		.dir = dir, .cache_bytes = BDB_CACHE_BYTES, .log_bytes = BDB_LOG_BYTES,
 		.segment_bytes = BDB_SEGMENT_BYTES,
 	};
-	static struct progress unseen;
-	struct progress *p = s->progress ? s->progress : &unseen;
+	struct progress unseen, *p = s->progress ? s->progress : &unseen;
 	int r;
 
-	s->model = model;
-	s->backend = NULL;
-	s->store = NULL;
+	p->what = "opening";
 	p->why[0] = '\0';
-	r = dir ? mvcc_bdb_open(&bdb, &s->backend, p->why, sizeof(p->why)) :
-		  mvcc_mem_open(&s->backend);
+	if (s->backend)
+		r = 0;
+	else if (dir)
+		r = mvcc_bdb_open(&bdb, &s->backend, p->why, sizeof(p->why));
+	else
+		r = mvcc_mem_open(&s->backend);
 	if (!r)
 		r = mvcc_open(s->backend, &args, &s->store, p->why, sizeof(p->why));
 	p->error = r;
-	snprintf(p->what, sizeof(p->what), "opening");
 	return r;
+}
+
+int session_open(struct session *s, const struct model *model, const char *dir)
+{
+	s->model = model;
+	s->backend = NULL;
+	s->store = NULL;
+	return open_again(s, dir);
+}
+
+int session_reopen(struct session *s, const char *dir)
+{
+	mvcc_free(s->store);
+	s->store = NULL;
+	if (dir) {
+		mvcc_backend_close(s->backend);
+		s->backend = NULL;
+	}
+	return open_again(s, dir);
 }
 
 void session_close(struct session *s)
@@ -368,14 +387,15 @@ int model_run(struct session *s, size_t from, size_t to)
 	int r = 0;
 
 	for (size_t i = m->boundaries[from].ops; i < m->boundaries[to].ops && !r; i++) {
+		if (s->progress)
+			s->progress->what = names[m->ops[i].type];
 		r = run_op(s, &m->ops[i]);
 		if (!r || !s->progress)
 			continue;
 		s->progress->error = r;
-		snprintf(s->progress->what, sizeof(s->progress->what), "%s",
-			 names[m->ops[i].type]);
-		snprintf(s->progress->why, sizeof(s->progress->why), "%s",
-			 s->backend->ops->why(s->backend));
+		if (s->backend)
+			snprintf(s->progress->why, sizeof(s->progress->why), "%s",
+				 mvcc_backend_why(s->backend));
 	}
 	return r;
 }

@@ -29,7 +29,8 @@ struct boundary {
 struct progress {
 	size_t started, written, synced;	/* batches */
 	int error;
-	char what[64], why[512];
+	const char *what;		/* which call is under way, or was the last */
+	char why[512];
 };
 
 /* A store that a history is carried out on. */
@@ -39,6 +40,7 @@ struct session {
 	struct progress *progress;	/* or NULL */
 	int trace;			/* marks go there; -1: nowhere */
 	int (*after_batch)(struct session *session, size_t batch);	/* or NULL */
+	void *owner;			/* the test's own */
 	const struct model *model;
 };
 
@@ -60,9 +62,10 @@ void model_free(struct model *model);
 size_t model_batches(const struct model *model);
 const struct boundary *model_boundary(const struct model *model, size_t batch);
 
-/* Opens the store in @dir, with small caches and log files. */
+/* Opens the store in @dir, with small caches and log files. In memory, if @dir is NULL. */
 int session_open(struct session *s, const struct model *model, const char *dir);
-/* In memory, if @dir is NULL. */
+/* Closes it and opens it again; the backend in memory stays. After a batch. */
+int session_reopen(struct session *s, const char *dir);
 void session_close(struct session *s);
 /* Carries out the batches after @from, up to @to. */
 int model_run(struct session *s, size_t from, size_t to);

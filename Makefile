@@ -175,7 +175,7 @@ $(addprefix $(O)/tests/unit/,$(ctl_tests)): $(O)/tests/unit/%: $(O)/obj/tests/un
 # Programs that the scripts under tests/ run.
 tools := $(O)/tests/diff/replay $(O)/tests/fault/kill $(O)/tests/fault/ask
 $(O)/tests/diff/replay: $(O)/obj/tests/diff/replay.o $(O)/obj/tests/diff/message.o $(O)/lib.a
-$(O)/tests/fault/kill: $(O)/obj/tests/fault/kill.o $(O)/lib.a
+$(O)/tests/fault/kill: $(call obj,tests/fault/kill.c tests/fault/member.c) $(O)/lib.a
 $(O)/tests/fault/ask: $(O)/obj/tests/fault/ask.o $(O)/obj/tests/diff/message.o $(O)/lib.a
 $(tools):
 	$(link) $(LIBS_LIB)

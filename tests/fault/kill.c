@@ -11,22 +11,16 @@
  * or not; everything else must be exactly as it was acknowledged, and the revision
  * never goes back.
  */
-#include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdlib.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "include/bug.h"
-#include "lib/grpc.h"
-#include "lib/pb.h"
 #include "lib/proto/rpc.pb-c.h"
+#include "tests/fault/member.h"
 
 #define N_CLIENTS 8
 #define N_KEYS 32		/* of each client */
 #define ACKS_MAX 300		/* in a round, before the kill */
-#define READY_MS 20000
 #define ROUND_MS 10000
 
 /* A key as the last acknowledgement left it. */
@@ -41,23 +35,18 @@ struct fault;
 
 struct client {
 	struct fault *fault;
-	struct grpc_conn *conn;
+	struct member_conn conn;
 	struct slot slots[N_KEYS];
 	struct slot *busy;
-	struct grpc_client_call *call;
 	int number;
 };
 
 struct fault {
-	uv_loop_t loop;
-	uv_timer_t timer;
-	const char *url;
-	char **argv;
-	pid_t pid;
+	struct member member;
 	uint64_t random;
 	int64_t next_value, revision;
-	unsigned acks, target, conns;
-	bool timed_out, putting, answered;
+	unsigned acks, target;
+	bool putting;
 	unsigned long acknowledged, lost;
 	struct client clients[N_CLIENTS];
 };
@@ -69,53 +58,6 @@ static uint64_t next_random(struct fault *f)
 	f->random ^= f->random >> 7;
 	f->random ^= f->random << 17;
 	return f->random;
-}
-
-static void on_timer(uv_timer_t *timer)
-{
-	struct fault *f = timer->data;
-
-	f->timed_out = true;
-}
-
-static void start_waiting(struct fault *f, unsigned ms)
-{
-	f->timed_out = false;
-	uv_timer_start(&f->timer, on_timer, ms, 0);
-}
-
-/* --- the server -------------------------------------------------------------- */
-
-static int start_server(struct fault *f)
-{
-	f->pid = fork();
-	if (f->pid < 0)
-		return -errno;
-	if (!f->pid) {
-		execv(f->argv[0], f->argv);
-		_exit(127);
-	}
-	return 0;
-}
-
-static bool server_died(struct fault *f)
-{
-	int status;
-
-	if (waitpid(f->pid, &status, WNOHANG) != f->pid)
-		return false;
-	printf("# the server ended by itself, status 0x%x\n", (unsigned)status);
-	f->pid = 0;
-	return true;
-}
-
-static void kill_server(struct fault *f)
-{
-	if (!f->pid)
-		return;
-	kill(f->pid, SIGKILL);
-	waitpid(f->pid, NULL, 0);
-	f->pid = 0;
 }
 
 /* --- putting ----------------------------------------------------------------- */
@@ -140,7 +82,6 @@ static void on_put_done(struct grpc_client_call *call, enum grpc_code code, cons
 	struct fault *f = c->fault;
 	struct slot *slot = c->busy;
 
-	c->call = NULL;
 	c->busy = NULL;
 	if (code)
 		return;
@@ -155,29 +96,21 @@ static void on_put_done(struct grpc_client_call *call, enum grpc_code code, cons
 
 static void put_next(struct client *c)
 {
-	static const struct grpc_client_callbacks callbacks = {
-		.message = on_put_message, .done = on_put_done,
+	const struct grpc_client_callbacks cb = {
+		.message = on_put_message, .done = on_put_done, .user = c,
 	};
-	struct grpc_client_callbacks cb = callbacks;
 	Etcdserverpb__PutRequest put = ETCDSERVERPB__PUT_REQUEST__INIT;
 	struct fault *f = c->fault;
 	size_t k = next_random(f) % N_KEYS;
 	char key[32], value[32];
-	struct chain message;
 
-	cb.user = c;
-	if (grpc_client_call_open(c->conn, "/etcdserverpb.KV/Put", &cb, 0, &c->call))
-		return;
-	c->busy = &c->slots[k];
-	c->busy->unknown = ++f->next_value;
 	put.key.len = (size_t)snprintf(key, sizeof(key), "c%d/%zu", c->number, k);
 	put.key.data = (uint8_t *)key;
-	put.value.len = (size_t)snprintf(value, sizeof(value), "%" PRId64, f->next_value);
+	put.value.len = (size_t)snprintf(value, sizeof(value), "%" PRId64, ++f->next_value);
 	put.value.data = (uint8_t *)value;
-	chain_init(&message);
-	pb_pack_chain(&put.base, &message);
-	grpc_client_call_send(c->call, &message);
-	grpc_client_call_half_close(c->call);
+	c->busy = &c->slots[k];
+	c->busy->unknown = f->next_value;
+	member_send(&c->conn, "/etcdserverpb.KV/Put", &put.base, &cb);
 }
 
 /* --- looking ----------------------------------------------------------------- */
@@ -214,50 +147,24 @@ static void check_key(struct fault *f, const Mvccpb__KeyValue *kv)
 	slot->unknown = 0;
 }
 
-static void on_range_message(struct grpc_client_call *call, struct slice message)
+static bool look(struct fault *f)
 {
-	struct fault *f = grpc_client_call_user(call);
-	Etcdserverpb__RangeResponse *m =
-		etcdserverpb__range_response__unpack(NULL, message.len, message.data);
-
-	if (!m || !m->header)
-		return;
-	f->answered = true;
-	if (m->header->revision < f->revision)
-		lost(f, "revision", "the store", f->revision, m->header->revision);
-	f->revision = m->header->revision;
-	for (size_t i = 0; i < m->n_kvs; i++)
-		check_key(f, m->kvs[i]);
-	etcdserverpb__range_response__free_unpacked(m, NULL);
-}
-
-static void on_range_done(struct grpc_client_call *call, enum grpc_code code, const char *text)
-{
-	struct fault *f = grpc_client_call_user(call);
-
-	f->timed_out = true;	/* no more to wait for */
-}
-
-static void look(struct fault *f)
-{
-	struct grpc_client_callbacks cb = {
-		.message = on_range_message, .done = on_range_done, .user = f,
-	};
 	Etcdserverpb__RangeRequest range = ETCDSERVERPB__RANGE_REQUEST__INIT;
-	struct grpc_client_call *call;
-	struct chain message;
+	Etcdserverpb__RangeResponse *all;
+	ProtobufCMessage *answer;
 
-	f->answered = false;
 	range.key = range.range_end = (ProtobufCBinaryData){ 1, (uint8_t *)"" };
-	if (grpc_client_call_open(f->clients[0].conn, "/etcdserverpb.KV/Range", &cb, 0, &call))
-		return;
-	chain_init(&message);
-	pb_pack_chain(&range.base, &message);
-	grpc_client_call_send(call, &message);
-	grpc_client_call_half_close(call);
-	start_waiting(f, READY_MS);
-	while (!f->timed_out)
-		uv_run(&f->loop, UV_RUN_ONCE);
+	if (member_call(&f->clients[0].conn, "/etcdserverpb.KV/Range", &range.base,
+			&etcdserverpb__range_response__descriptor, &answer) || !answer)
+		return false;
+	all = (Etcdserverpb__RangeResponse *)answer;
+	if (all->header->revision < f->revision)
+		lost(f, "revision", "the store", f->revision, all->header->revision);
+	f->revision = all->header->revision;
+	for (size_t i = 0; i < all->n_kvs; i++)
+		check_key(f, all->kvs[i]);
+	protobuf_c_message_free_unpacked(answer, NULL);
+	return true;
 }
 
 static void check_slots(struct fault *f)
@@ -277,68 +184,25 @@ static void check_slots(struct fault *f)
 
 /* --- rounds ------------------------------------------------------------------ */
 
-static void on_connected(struct grpc_conn *conn)
-{
-	struct client *c = grpc_conn_user(conn);
-
-	c->fault->conns++;
-}
-
-static void on_closed(struct grpc_conn *conn, int error, const char *text)
-{
-	struct client *c = grpc_conn_user(conn);
-
-	c->conn = NULL;
-}
-
-/* Tries until the server accepts; false where it has died, or in time does not. */
-static bool connect_client(struct fault *f, struct client *c)
-{
-	struct grpc_conn_callbacks cb = {
-		.connected = on_connected, .closed = on_closed, .user = c,
-	};
-	uint64_t end = uv_hrtime() + READY_MS * UINT64_C(1000000);
-	unsigned before = f->conns;
-
-	while (!server_died(f) && uv_hrtime() < end) {
-		if (grpc_conn_open(&f->loop, f->url, &cb, &c->conn))
-			return false;
-		while (c->conn && f->conns == before)
-			uv_run(&f->loop, UV_RUN_ONCE);
-		if (c->conn)
-			return true;
-		start_waiting(f, 5);
-		while (!f->timed_out)
-			uv_run(&f->loop, UV_RUN_ONCE);
-	}
-	return false;
-}
-
-static void disconnect(struct fault *f)
-{
-	for (int i = 0; i < N_CLIENTS; i++)
-		if (f->clients[i].conn)
-			grpc_conn_close(f->clients[i].conn);
-	start_waiting(f, READY_MS);
-	for (int i = 0; i < N_CLIENTS; i++)
-		while (f->clients[i].conn && !f->timed_out)
-			uv_run(&f->loop, UV_RUN_ONCE);
-}
-
 static bool up_and_whole(struct fault *f)
 {
-	if (start_server(f))
+	if (member_start(&f->member))
 		return false;
 	for (int i = 0; i < N_CLIENTS; i++)
-		if (!connect_client(f, &f->clients[i]))
+		if (!member_connect(&f->clients[i].conn))
 			return false;
-	look(f);
-	if (!f->answered) {
+	if (!look(f)) {
 		printf("# the server does not answer after its start\n");
 		return false;
 	}
 	check_slots(f);
 	return !f->lost;
+}
+
+static void disconnect(struct fault *f)
+{
+	for (int i = 0; i < N_CLIENTS; i++)
+		member_disconnect(&f->clients[i].conn);
 }
 
 static bool put_and_kill(struct fault *f)
@@ -348,11 +212,11 @@ static bool put_and_kill(struct fault *f)
 	f->putting = true;
 	for (int i = 0; i < N_CLIENTS; i++)
 		put_next(&f->clients[i]);
-	start_waiting(f, ROUND_MS);
-	while (f->acks < f->target && !f->timed_out)
-		uv_run(&f->loop, UV_RUN_ONCE);
+	member_deadline(&f->member, ROUND_MS);
+	while (f->acks < f->target && !f->member.timed_out)
+		member_turn(&f->member);
 	f->putting = false;
-	kill_server(f);
+	member_kill(&f->member);
 	disconnect(f);
 	if (f->acks < f->target)
 		printf("# only %u of %u puts were acknowledged in time\n", f->acks, f->target);
@@ -382,21 +246,16 @@ int main(int argc, char **argv)
 	}
 	rounds = (unsigned)strtoul(argv[1], NULL, 10);
 	f.random = strtoull(argv[2], NULL, 10) * 2654435761u + 1;
-	f.url = argv[3];
-	f.argv = argv + 4;
-	uv_loop_init(&f.loop);
-	uv_timer_init(&f.loop, &f.timer);
-	f.timer.data = &f;
+	member_init(&f.member, argv[3], argv + 4);
 	for (int i = 0; i < N_CLIENTS; i++) {
 		f.clients[i].fault = &f;
 		f.clients[i].number = i;
+		f.clients[i].conn.member = &f.member;
 	}
 	good = run(&f, rounds);
-	kill_server(&f);
+	member_kill(&f.member);
 	disconnect(&f);
-	uv_close((uv_handle_t *)&f.timer, NULL);
-	uv_run(&f.loop, UV_RUN_DEFAULT);
-	uv_loop_close(&f.loop);
+	member_release(&f.member);
 	printf("# %u kills, %lu puts acknowledged, %lu lost, revision %" PRId64 "\n", rounds,
 	       f.acknowledged, f.lost, f.revision);
 	return !good;

@@ -2,7 +2,7 @@
 /*
  * The n-th call that touches a file fails, or is the last one.
  *
- *	error [STRIDE [SEED]]
+ *	error [STRIDE [SEED [FIRST]]]
  *
  * For every kind of call and of failure, at each point of a history; see points.h. No
  * sync may succeed after one has failed.
@@ -14,7 +14,7 @@
 #include "tests/fault/points.h"
 #include "tests/fault/shim.h"
 
-#define BATCHES 40
+#define BATCHES 24
 #define STRIDE 61
 
 #define CHANGES (SHIM_WRITE | SHIM_OPEN | SHIM_RENAME)

@@ -2,7 +2,7 @@
 /*
  * The n-th allocation fails.
  *
- *	memory [STRIDE [SEED]]
+ *	memory [STRIDE [SEED [FIRST]]]
  *
  * Of libmvcc's or of Berkeley DB's, once or for good, at each point of a history; see
  * points.h. The store must say -ENOMEM, or not have needed it. In memory, all that was

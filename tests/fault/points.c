@@ -19,6 +19,7 @@ void points_begin(struct points *p, int argc, char **argv)
 		p->stride = strtol(argv[1], NULL, 10);
 	BUG_ON(p->stride < 1);
 	p->random = argc > 2 ? strtoul(argv[2], NULL, 10) : 1;
+	p->first = argc > 3 ? strtol(argv[3], NULL, 10) : 0;
 	p->model = model_new(p->random, p->batches);
 	test_dir();
 }
@@ -154,18 +155,20 @@ static void work(const struct points *p, const struct fault_kind *kind, long fir
 unsigned long points_try(struct points *p, const struct fault_kind *kind)
 {
 	long workers = sysconf(_SC_NPROCESSORS_ONLN);
-	long first = 1 + (long)(random_next(&p->random) % (uint64_t)p->stride);
+	long at = 1 + (long)(random_next(&p->random) % (uint64_t)p->stride);
 	struct tally *tallies = shared_memory((size_t)workers * sizeof(*tallies));
 	unsigned long points = 0;
 	int status;
 
+	if (p->first)
+		at = p->first;
 	fflush(NULL);
 	for (long i = 0; i < workers; i++) {
 		pid_t pid = fork();
 
 		BUG_ON(pid < 0);
 		if (!pid) {
-			work(p, kind, first + i * p->stride, workers, &tallies[i]);
+			work(p, kind, at + i * p->stride, workers, &tallies[i]);
 			exit(0);
 		}
 	}

@@ -10,7 +10,7 @@
  * there, the whole must be as after some batch, and the rest of the history can be
  * carried out on it.
  *
- *	points_begin(&points, argc, argv);		[STRIDE [SEED]]
+ *	points_begin(&points, argc, argv);	[STRIDE [SEED [FIRST]]]
  *	for each kind of fault
  *		points_try(&points, &kind);
  *	return points_end(&points);
@@ -69,6 +69,7 @@ struct points {
 
 	struct model *model;
 	uint64_t random;
+	long first;		/* point; 0: one of the first STRIDE */
 	struct tally sum;
 };
 

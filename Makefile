@@ -230,7 +230,7 @@ fuzz: $(fuzzers)
 # What happens to the store when disks, memory and power fail.
 fault := $(addprefix $(O)/tests/fault/,power error damage memory)
 $(fault): $(O)/tests/fault/%: $(call obj,$(addprefix tests/fault/,%.c shim.c image.c model.c \
-	verify.c looks.c points.c)) $(O)/libmvcc.a
+	verify.c looks.c points.c cuts.c)) $(O)/libmvcc.a
 	$(link) -ldb-5.3
 $(O)/tests/fault/memory: private LDFLAGS += \
 	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup

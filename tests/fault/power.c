@@ -16,29 +16,17 @@
 #include <unistd.h>
 
 #include "include/bug.h"
-#include "tests/fault/image.h"
+#include "tests/fault/cuts.h"
 #include "tests/fault/model.h"
 #include "tests/fault/shim.h"
 
 #define BATCHES 60
 
-static const char *const mode_names[] = {
-	[CUT_NONE] = "nothing unsynced survives",
-	[CUT_PREFIX] = "the first writes survive, one is torn",
-	[CUT_SECTORS] = "some sectors of 512 bytes survive",
-	[CUT_BLOCKS] = "some blocks of 4 KiB survive",
-	[CUT_LOSE_ONE] = "all but one write survive",
-	[CUT_KILL] = "all survives",
-};
-
 struct power {
+	struct cuts cuts;
 	struct model *model;
-	struct image *image;
 	char store[PATH_MAX], trace[PATH_MAX], cut[PATH_MAX];
-	uint64_t random;
-	size_t synced, started;		/* at the record that the image is at */
-	unsigned long cuts, unsure, refused;
-	unsigned long passed[CUT_MODES], failed[CUT_MODES];
+	size_t synced, started;		/* where the image is */
 };
 
 static void record(void *arg)
@@ -57,90 +45,53 @@ static void record(void *arg)
 	close(fd);
 }
 
-/* Goes on to record @upto, and notes what was synced before it. */
-static void advance(struct power *p, size_t from, size_t upto)
+static void mark(struct cuts *cuts, const void *data, size_t len)
 {
-	for (size_t i = from; i < upto; i++) {
-		struct { char what[8]; uint64_t batch; } mark;
-		const void *data;
+	struct power *p = container_of(cuts, struct power, cuts);
+	struct { char what[8]; uint64_t batch; } mark;
 
-		if (image_record(p->image, i, &data)->type != TRACE_MARK)
-			continue;
-		memcpy(&mark, data, sizeof(mark));
-		if (mark.what[0] == 's')
-			p->synced = mark.batch;
-		else if (mark.what[0] == 'b')
-			p->started = mark.batch;
-	}
-	image_advance(p->image, upto);
+	BUG_ON(len != sizeof(mark));
+	memcpy(&mark, data, sizeof(mark));
+	if (mark.what[0] == 's')
+		p->synced = mark.batch;
+	else if (mark.what[0] == 'b')
+		p->started = mark.batch;
 }
 
-static void try(struct power *p, size_t at, enum cut_mode mode)
+static bool right(struct cuts *cuts, char *why, size_t why_size)
 {
-	const struct cut cut = {
-		.mode = mode, .seed = random_next(&p->random), .dir = p->cut,
-	};
+	struct power *p = container_of(cuts, struct power, cuts);
 	struct verdict v;
-	bool good;
-	int r = image_cut(p->image, &cut);
 
-	BUG_ON(r);
 	verify(p->model, p->cut, true, &v);
-	good = v.kind == RIGHT && v.batch >= p->synced && v.batch <= p->started;
-	p->cuts++;
-	p->unsure += image_volatile(p->image) > 0;
-	p->refused += v.kind == REFUSED;
-	p->passed[mode] += good;
-	p->failed[mode] += !good;
-	if (!good)
-		printf("# record %zu, seed %#llx: %s: %s: batch %zu, synced %zu, started %zu: "
-		       "%s (%d)\n", at, (unsigned long long)cut.seed, mode_names[mode],
-		       v.kind == REFUSED ? "refused" : "wrong", v.batch, p->synced, p->started,
-		       v.text, v.error);
-}
-
-static void make_cuts(struct power *p, size_t cuts)
-{
-	size_t n = image_records(p->image), at = 0;
-
-	for (size_t i = 0; i < cuts; i++) {
-		size_t from = n * i / cuts, to = n * (i + 1) / cuts;
-		size_t next = from + random_next(&p->random) % MAX(to - from, (size_t)1);
-
-		next = MAX(next, at);
-		advance(p, at, next);
-		/* where all is durable there is nothing to lose */
-		for (; next < n && !image_volatile(p->image) && random_next(&p->random) % 8; next++)
-			advance(p, next, next + 1);
-		at = next;
-		try(p, at, (enum cut_mode)(i % CUT_MODES));
-	}
+	snprintf(why, why_size, "%s: batch %zu, synced %zu, started %zu: %s (%d)",
+		 v.kind == REFUSED ? "refused" : "wrong", v.batch, p->synced, p->started, v.text,
+		 v.error);
+	return v.kind == RIGHT && v.batch >= p->synced && v.batch <= p->started;
 }
 
 int main(int argc, char **argv)
 {
 	size_t cuts = argc > 1 ? strtoul(argv[1], NULL, 10) : 60;
-	struct power p = { .random = argc > 2 ? strtoul(argv[2], NULL, 10) : 1 };
-	unsigned long passed = 0, failed = 0;
+	struct power p = {
+		.cuts = {
+			.random = argc > 2 ? strtoul(argv[2], NULL, 10) : 1, .mark = mark,
+			.right = right,
+		},
+	};
+	unsigned long failed;
 
-	p.model = model_new(p.random, BATCHES);
+	p.model = model_new(p.cuts.random, BATCHES);
 	snprintf(p.store, sizeof(p.store), "%s/store", test_dir());
 	snprintf(p.trace, sizeof(p.trace), "%s/trace", test_dir());
 	snprintf(p.cut, sizeof(p.cut), "%s/cut", test_dir());
+	p.cuts.dir = p.cut;
 	BUG_ON(mkdir(p.store, 0700) || mkdir(p.cut, 0700));
 	BUG_ON(in_child(record, &p));
-	BUG_ON(image_open(p.trace, &p.image));
-	make_cuts(&p, cuts);
-	for (size_t i = 0; i < CUT_MODES; i++) {
-		printf("# %s: %lu of %lu cuts are right\n", mode_names[i], p.passed[i],
-		       p.passed[i] + p.failed[i]);
-		passed += p.passed[i];
-		failed += p.failed[i];
-	}
-	printf("# %lu cuts of power in %zu calls; something was not synced in %lu; "
-	       "%lu refused\n", p.cuts, image_records(p.image), p.unsure, p.refused);
-	image_close(p.image);
+	BUG_ON(image_open(p.trace, &p.cuts.image));
+	cuts_make(&p.cuts, cuts);
+	failed = cuts_end(&p.cuts);
+	image_close(p.cuts.image);
 	model_free(p.model);
-	printf("%lu passed, %lu failed\n", passed, failed);
 	return failed != 0;
 }

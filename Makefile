@@ -173,12 +173,20 @@ $(addprefix $(O)/tests/unit/,$(ctl_tests)): $(O)/tests/unit/%: $(O)/obj/tests/un
 	$(link) $(LIBS_CTL) -lcmocka
 
 # Programs that the scripts under tests/ run.
-tools := $(O)/tests/diff/replay $(O)/tests/fault/kill $(O)/tests/fault/ask
+tools := $(O)/tests/diff/replay $(addprefix $(O)/tests/fault/,kill ask kvd_power)
 $(O)/tests/diff/replay: $(O)/obj/tests/diff/replay.o $(O)/obj/tests/diff/message.o $(O)/lib.a
 $(O)/tests/fault/kill: $(call obj,tests/fault/kill.c tests/fault/member.c) $(O)/lib.a
 $(O)/tests/fault/ask: $(O)/obj/tests/fault/ask.o $(O)/obj/tests/diff/message.o $(O)/lib.a
+$(O)/tests/fault/kvd_power: $(call obj,$(addprefix tests/fault/,kvd_power.c member.c cuts.c \
+	image.c shim.c)) $(O)/lib.a
 $(tools):
 	$(link) $(LIBS_LIB)
+
+# kvd, with all its calls that touch files going through shim.c.
+traced := $(O)/tests/fault/kvd
+$(traced): $(call obj,kvd/main.c tests/fault/shim.c) $(O)/kvd.a $(O)/libraft.a $(O)/libmvcc.a \
+		$(O)/lib.a
+	$(link) $(LIBS_KVD)
 
 # libraft's proof: scripts, and a simulator; they link nothing but libraft. And kvd's core
 # in libraft's place.
@@ -249,7 +257,7 @@ coverage:
 
 .PHONY: units tools fault raft_script check deps run install uninstall clean peer
 units: $(units)
-tools: $(tools) $(sim) $(fault) $(bench)
+tools: $(tools) $(traced) $(sim) $(fault) $(bench)
 fault: $(fault)
 raft_script: $(O)/raft_script
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The calls themselves: see shim.h. The system is called directly, never through libc. */
+#include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -292,7 +294,21 @@ EXPORT int openat(int dirfd, const char *path, int flags, ...)
 	return do_open(dirfd, path, flags, mode);
 }
 
-EXPORT int close(int fd)
+/* What becomes of open() where the flags are not known to the compiler. */
+EXPORT int __open_2(const char *path, int flags);
+EXPORT int __openat_2(int dirfd, const char *path, int flags);
+
+int __open_2(const char *path, int flags)
+{
+	return do_open(AT_FDCWD, path, flags, 0);
+}
+
+int __openat_2(int dirfd, const char *path, int flags)
+{
+	return do_open(dirfd, path, flags, 0);
+}
+
+static void unwatch(int fd)
 {
 	struct watched *w = watched(fd);
 
@@ -300,7 +316,23 @@ EXPORT int close(int fd)
 		free(w->dir);
 		*w = (struct watched){ 0 };
 	}
+}
+
+EXPORT int close(int fd)
+{
+	unwatch(fd);
 	return (int)syscall(SYS_close, fd);
+}
+
+/* Closes without close(). */
+EXPORT int closedir(DIR *dir)
+{
+	static int (*next)(DIR *dir);
+
+	if (!next)
+		*(void **)&next = dlsym(RTLD_NEXT, "closedir");
+	unwatch(dirfd(dir));
+	return next(dir);
 }
 
 EXPORT int mkdir(const char *path, mode_t mode)
@@ -427,6 +459,17 @@ EXPORT int fsync(int fd)
 EXPORT int fdatasync(int fd)
 {
 	return do_sync(SYS_fdatasync, fd);
+}
+
+/* Makes nothing durable, but tells of errors, once. */
+EXPORT int sync_file_range(int fd, off_t at, off_t len, unsigned int flags)
+{
+	const struct watched *w = watched(fd);
+
+	if (w && fails(SHIM_SYNC, "sync_file_range", NULL))
+		return -1;
+	return w && shim.trace >= 0 ? 0 :
+	       (int)syscall(SYS_sync_file_range, fd, at, len, flags);
 }
 
 /* --- names ---------------------------------------------------------------- */

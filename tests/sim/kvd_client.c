@@ -244,7 +244,7 @@ void client_ask(struct sim *s, struct sim_node *n, struct kvd_op *op)
 	}
 	blob_put(body);
 	core_submit(member_of(n)->core, r);
-	member_wake(s, n);
+	sim_wake(s, n);
 }
 
 /* --- comparing --------------------------------------------------------------------- */

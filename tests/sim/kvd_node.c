@@ -18,19 +18,6 @@ static char url[] = "http://127.0.0.1:2379";
 static char *urls[] = { url };
 static const char *peer_urls[] = { "http://127.0.0.1:2380" };
 
-static void come(struct sim *s, struct sim_node *n, enum sim_kind kind, uint64_t delay)
-{
-	sim_at(s, delay, &(struct sim_event){ .kind = kind, .node = n->id });
-}
-
-void member_wake(struct sim *s, struct sim_node *n)
-{
-	if (n->turn_comes)
-		return;
-	n->turn_comes = true;
-	come(s, n, SIM_EV_TURN, sim_draw(s, 4) ? 0 : sim_draw(s, SIM_TICK / 2));
-}
-
 /* A clock that stood still does not catch up; one that drifts is fast or slow. */
 uint64_t member_clock(struct sim *s, struct sim_node *n)
 {
@@ -126,8 +113,8 @@ void node_start(struct sim *s, struct sim_node *n)
 	n->config.pre_vote = n->config.check_quorum = true;
 	n->paused_until = n->stopped_until = 0;
 	check_started(s, n);
-	come(s, n, SIM_EV_TICK, sim_draw(s, n->tick));
-	member_wake(s, n);
+	sim_node_at(s, n, SIM_EV_TICK, sim_draw(s, n->tick));
+	sim_wake(s, n);
 }
 
 /* --- ending ---------------------------------------------------------------------------- */
@@ -241,7 +228,7 @@ static void store_next(struct sim *s, struct sim_node *n)
 	if (n->store_comes || !member_of(n)->jobs)
 		return;
 	n->store_comes = true;
-	come(s, n, SIM_EV_STORE, sim_draw(s, s->profile.apply_delay));
+	sim_node_at(s, n, SIM_EV_STORE, sim_draw(s, s->profile.apply_delay));
 }
 
 static void add_job(struct sim *s, struct sim_node *n, const struct kvd_job *what)
@@ -338,7 +325,7 @@ int node_step(struct sim *s, struct sim_node *n, const struct raft_event *ev)
 	else
 		demand(s, n, core_step(m->core, ev));
 	settle(s, n);
-	member_wake(s, n);
+	sim_wake(s, n);
 	return 0;
 }
 
@@ -361,7 +348,7 @@ static void turn(struct sim *s, struct sim_node *n)
 	if (!sim_draw(s, CHECK_EVERY))
 		mvcc_check(m->store);
 	if (core_busy(m->core))
-		member_wake(s, n);
+		sim_wake(s, n);
 }
 
 void node_written(struct sim *s, struct sim_node *n, struct sim_write *w)
@@ -377,7 +364,7 @@ void node_written(struct sim *s, struct sim_node *n, struct sim_write *w)
 	w->owner = NULL;
 	demand(s, n, core_appended(member_of(n)->core, a));
 	settle(s, n);
-	member_wake(s, n);
+	sim_wake(s, n);
 }
 
 static void add_to_crc(void *arg, struct slice bytes)
@@ -420,40 +407,19 @@ static void store_done(struct sim *s, struct sim_node *n)
 	}
 	free(job);
 	settle(s, n);
-	member_wake(s, n);
+	sim_wake(s, n);
 	store_next(s, n);
 }
 
-void node_event(struct sim *s, struct sim_node *n, const struct sim_event *ev)
+void node_event(struct sim *s, struct sim_node *n, enum sim_kind kind)
 {
-	struct raft_event report = { .type = ev->report, .id = ev->peer };
-
-	if (!n->raft)
-		return;
-	switch (ev->kind) {
-	case SIM_EV_TICK:
-		come(s, n, SIM_EV_TICK, n->tick);
-		if (n->stopped_until <= s->now)
-			node_step(s, n, &(struct raft_event){ .type = RAFT_TICK });
-		return;
-	case SIM_EV_TURN:
+	BUG_ON(kind != SIM_EV_TURN && kind != SIM_EV_STORE);
+	if (kind == SIM_EV_TURN)
 		turn(s, n);
-		return;
-	case SIM_EV_REPORT:
-		node_step(s, n, &report);
-		return;
-	case SIM_EV_DISK:
-		disk_event(s, n);
-		return;
-	case SIM_EV_STORE:
-		if (!s->calm && sim_chance(s, s->profile.disk_error))
-			disk_fail(s, n);
-		else
-			store_done(s, n);
-		return;
-	default:
-		BUG();
-	}
+	else if (!s->calm && sim_chance(s, s->profile.disk_error))
+		disk_fail(s, n);
+	else
+		store_done(s, n);
 }
 
 /* The core decides by itself when its log is cut. */

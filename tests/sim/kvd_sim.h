@@ -180,8 +180,6 @@ static inline struct kvd_member *member_of(const struct sim_node *n)
 
 /* Moves the member's clock on, and tells it. */
 uint64_t member_clock(struct sim *s, struct sim_node *n);
-/* Something has come in: a turn is due. */
-void member_wake(struct sim *s, struct sim_node *n);
 
 void store_open(struct kvd_store *st);
 /* In one transaction; a sync makes it durable, and all before it. */

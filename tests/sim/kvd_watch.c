@@ -146,7 +146,7 @@ static void deliver(struct sim *s, struct kvd_watch *w)
 		w->fetching = true;
 		w->job = (struct fetch_job){ .fetch = &w->fetch, .done = fetched };
 		core_submit_fetch(m->core, &w->job);
-		member_wake(s, w->node);
+		sim_wake(s, w->node);
 	} else if (outcome == MVCC_COMPACTED) {
 		cut(s, w, events.compact_revision);
 	} else if (outcome) {

@@ -49,11 +49,6 @@ void node_crashed(struct sim *s, struct sim_node *n)
 	forget(n);
 }
 
-static void come(struct sim *s, struct sim_node *n, enum sim_kind kind, uint64_t delay)
-{
-	sim_at(s, delay, &(struct sim_event){ .kind = kind, .node = n->id });
-}
-
 void node_start(struct sim *s, struct sim_node *n)
 {
 	struct raft_config c = n->config;
@@ -79,7 +74,7 @@ void node_start(struct sim *s, struct sim_node *n)
 		  (int)c.applied, (int)c.hard_state.term, (int)c.hard_state.vote,
 		  (int)c.hard_state.commit);
 	check_started(s, n);
-	come(s, n, SIM_EV_TICK, sim_draw(s, n->tick));
+	sim_node_at(s, n, SIM_EV_TICK, sim_draw(s, n->tick));
 }
 
 /* --- what an update asks for -------------------------------------------------------- */
@@ -169,7 +164,7 @@ static void take_committed(struct sim *s, struct sim_node *n)
 	n->n_committed = total;
 	up->n_committed = 0;
 	if (!n->apply_comes)
-		come(s, n, SIM_EV_APPLY, sim_draw(s, s->profile.apply_delay));
+		sim_node_at(s, n, SIM_EV_APPLY, sim_draw(s, s->profile.apply_delay));
 	n->apply_comes = true;
 }
 
@@ -199,10 +194,8 @@ int node_step(struct sim *s, struct sim_node *n, const struct raft_event *ev)
 	int ret = raft_step(n->raft, ev, &n->up);
 
 	check_step(s, n);
-	if (raft_update_pending(&n->up) && !n->turn_comes) {
-		n->turn_comes = true;
-		come(s, n, SIM_EV_TURN, sim_draw(s, 4) ? 0 : sim_draw(s, SIM_TICK / 2));
-	}
+	if (raft_update_pending(&n->up))
+		sim_wake(s, n);
 	return ret;
 }
 
@@ -301,10 +294,10 @@ static void apply_some(struct sim *s, struct sim_node *n)
 	if (changed && s->profile.eager && !s->calm && n->was.role == RAFT_LEADER && sim_draw(s, 3))
 		chaos_change(s, n);
 	if (n->n_committed)
-		come(s, n, SIM_EV_APPLY, 1 + sim_draw(s, s->profile.apply_delay));
+		sim_node_at(s, n, SIM_EV_APPLY, 1 + sim_draw(s, s->profile.apply_delay));
 	n->apply_comes = n->n_committed != 0;
 	if (!n->store_comes)
-		come(s, n, SIM_EV_STORE, sim_draw(s, 10 * SIM_TICK));
+		sim_node_at(s, n, SIM_EV_STORE, sim_draw(s, 10 * SIM_TICK));
 	n->store_comes = true;
 }
 
@@ -340,34 +333,18 @@ int node_propose(struct sim *s, struct sim_node *n, enum raft_entry_type type, s
 	return ret;
 }
 
-void node_event(struct sim *s, struct sim_node *n, const struct sim_event *ev)
+void node_event(struct sim *s, struct sim_node *n, enum sim_kind kind)
 {
-	struct raft_event tick = { .type = RAFT_TICK };
-	struct raft_event report = { .type = ev->report, .id = ev->peer };
-
-	if (!n->raft)
-		return;
-	switch (ev->kind) {
-	case SIM_EV_TICK:
-		come(s, n, SIM_EV_TICK, n->tick);
-		if (n->stopped_until <= s->now)
-			node_step(s, n, &tick);
-		return;
+	switch (kind) {
 	case SIM_EV_TURN:
 		n->turn_comes = false;
 		node_flush(s, n);
-		return;
-	case SIM_EV_DISK:
-		disk_event(s, n);
 		return;
 	case SIM_EV_APPLY:
 		apply_some(s, n);
 		return;
 	case SIM_EV_STORE:
 		store_machine(n);
-		return;
-	case SIM_EV_REPORT:
-		node_step(s, n, &report);
 		return;
 	default:
 		BUG();

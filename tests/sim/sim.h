@@ -207,6 +207,10 @@ bool sim_chance(struct sim *s, uint32_t per_thousand);
 /* A member that has crashed comes back some time. */
 void sim_restart_later(struct sim *s, uint64_t id);
 void sim_at(struct sim *s, uint64_t delay, const struct sim_event *event);
+/* An event of that member's own. */
+void sim_node_at(struct sim *s, struct sim_node *n, enum sim_kind kind, uint64_t delay);
+/* Its turn comes soon, if it does not yet. */
+void sim_wake(struct sim *s, struct sim_node *n);
 bool sim_next(struct sim *s);
 void sim_mix(struct sim *s, uint64_t v);
 uint64_t sim_digest(const struct raft_entry *e);
@@ -236,7 +240,8 @@ void disk_release(struct sim_node *n);
 void node_init(struct sim *s, struct sim_node *n, uint64_t id);
 void node_release(struct sim_node *n);
 void node_start(struct sim *s, struct sim_node *n);
-void node_event(struct sim *s, struct sim_node *n, const struct sim_event *ev);
+/* An event of a member that runs, but for those that are the same for all. */
+void node_event(struct sim *s, struct sim_node *n, enum sim_kind kind);
 int node_step(struct sim *s, struct sim_node *n, const struct raft_event *ev);
 /* Its clock leaps. */
 void node_leap(struct sim *s, struct sim_node *n, uint64_t ticks);

@@ -106,11 +106,41 @@ void sim_at(struct sim *s, uint64_t delay, const struct sim_event *event)
 	push(s, &ev);
 }
 
+void sim_node_at(struct sim *s, struct sim_node *n, enum sim_kind kind, uint64_t delay)
+{
+	sim_at(s, delay, &(struct sim_event){ .kind = kind, .node = n->id });
+}
+
+void sim_wake(struct sim *s, struct sim_node *n)
+{
+	if (n->turn_comes)
+		return;
+	n->turn_comes = true;
+	sim_node_at(s, n, SIM_EV_TURN, sim_draw(s, 4) ? 0 : sim_draw(s, SIM_TICK / 2));
+}
+
 void sim_restart_later(struct sim *s, uint64_t id)
 {
-	struct sim_event ev = { .kind = SIM_EV_RESTART, .node = id };
+	sim_node_at(s, &s->node[id], SIM_EV_RESTART, sim_draw(s, 40 * SIM_TICK));
+}
 
-	sim_at(s, sim_draw(s, 40 * SIM_TICK), &ev);
+static void to_running(struct sim *s, struct sim_node *n, const struct sim_event *ev)
+{
+	switch (ev->kind) {
+	case SIM_EV_TICK:
+		sim_node_at(s, n, SIM_EV_TICK, n->tick);
+		if (n->stopped_until <= s->now)
+			node_step(s, n, &(struct raft_event){ .type = RAFT_TICK });
+		return;
+	case SIM_EV_REPORT:
+		node_step(s, n, &(struct raft_event){ .type = ev->report, .id = ev->peer });
+		return;
+	case SIM_EV_DISK:
+		disk_event(s, n);
+		return;
+	default:
+		node_event(s, n, ev->kind);
+	}
 }
 
 static void to_node(struct sim *s, struct sim_event *ev)
@@ -131,8 +161,8 @@ static void to_node(struct sim *s, struct sim_event *ev)
 		net_arrive(s, ev->message);
 	else if (ev->kind == SIM_EV_RESTART)
 		node_start(s, n);
-	else
-		node_event(s, n, ev);
+	else if (n->raft)
+		to_running(s, n, ev);
 }
 
 /* Carries out the next event; false: there is none. */

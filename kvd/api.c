@@ -145,6 +145,21 @@ void api_reply_pb(struct grpc_call *call, const ProtobufCMessage *message)
 	api_reply(call, &chain);
 }
 
+void api_answer(struct request *request, const ProtobufCMessage *response,
+		Etcdserverpb__ResponseHeader **header)
+{
+	struct grpc_call *call = api_waiting(request);
+	Etcdserverpb__ResponseHeader h;
+
+	if (call) {
+		h = api_header(call_server(call), request->result.revision);
+		*header = &h;
+		api_reply_pb(call, response);
+		*header = NULL;
+	}
+	request_free(request);
+}
+
 bool api_over_quota(struct grpc_call *call, int64_t cost)
 {
 	struct core *core = call_server(call)->core;

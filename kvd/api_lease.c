@@ -12,18 +12,11 @@
 
 static void reply_grant(struct request *request)
 {
-	struct grpc_call *call = api_waiting(request);
 	Etcdserverpb__LeaseGrantResponse response = ETCDSERVERPB__LEASE_GRANT_RESPONSE__INIT;
-	Etcdserverpb__ResponseHeader header;
 
-	if (call) {
-		header = api_header(call_server(call), request->result.revision);
-		response.header = &header;
-		response.id = request->lease_id;
-		response.ttl = request->lease_ttl;
-		api_reply_pb(call, &response.base);
-	}
-	request_free(request);
+	response.id = request->lease_id;
+	response.ttl = request->lease_ttl;
+	api_answer(request, &response.base, &response.header);
 }
 
 /* No id given: one is chosen, a positive number. */
@@ -60,16 +53,9 @@ static void lease_grant(struct grpc_call *call, struct slice message)
 
 static void reply_revoke(struct request *request)
 {
-	struct grpc_call *call = api_waiting(request);
 	Etcdserverpb__LeaseRevokeResponse response = ETCDSERVERPB__LEASE_REVOKE_RESPONSE__INIT;
-	Etcdserverpb__ResponseHeader header;
 
-	if (call) {
-		header = api_header(call_server(call), request->result.revision);
-		response.header = &header;
-		api_reply_pb(call, &response.base);
-	}
-	request_free(request);
+	api_answer(request, &response.base, &response.header);
 }
 
 static void lease_revoke(struct grpc_call *call, struct slice message)

@@ -119,18 +119,11 @@ static void maintenance_alarm(struct grpc_call *call, struct slice message)
 static void reply_hash_kv(struct request *request)
 {
 	Etcdserverpb__HashKVResponse response = ETCDSERVERPB__HASH_KVRESPONSE__INIT;
-	struct grpc_call *call = api_waiting(request);
-	Etcdserverpb__ResponseHeader header;
 
-	if (call) {
-		header = api_header(call_server(call), request->result.revision);
-		response.header = &header;
-		response.hash = request->hash.hash;
-		response.compact_revision = request->hash.compact_revision;
-		response.hash_revision = request->hash.revision;
-		api_reply_pb(call, &response.base);
-	}
-	request_free(request);
+	response.hash = request->hash.hash;
+	response.compact_revision = request->hash.compact_revision;
+	response.hash_revision = request->hash.revision;
+	api_answer(request, &response.base, &response.header);
 }
 
 static void maintenance_hash_kv(struct grpc_call *call, struct slice message)
@@ -147,16 +140,9 @@ static void maintenance_hash_kv(struct grpc_call *call, struct slice message)
 static void reply_hash(struct request *request)
 {
 	Etcdserverpb__HashResponse response = ETCDSERVERPB__HASH_RESPONSE__INIT;
-	struct grpc_call *call = api_waiting(request);
-	Etcdserverpb__ResponseHeader header;
 
-	if (call) {
-		header = api_header(call_server(call), request->result.revision);
-		response.header = &header;
-		response.hash = request->hash.hash;
-		api_reply_pb(call, &response.base);
-	}
-	request_free(request);
+	response.hash = request->hash.hash;
+	api_answer(request, &response.base, &response.header);
 }
 
 static void maintenance_hash(struct grpc_call *call, struct slice message)

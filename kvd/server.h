@@ -96,6 +96,10 @@ void api_fail(struct grpc_call *call, const struct status *status);
 /* Sends the one message of a unary call and ends it. */
 void api_reply(struct grpc_call *call, struct chain *message);
 void api_reply_pb(struct grpc_call *call, const ProtobufCMessage *message);
+/* Both for a request that is done, which it frees: with the revision of its result in
+ * @header, which is the response's. */
+void api_answer(struct request *request, const ProtobufCMessage *response,
+		Etcdserverpb__ResponseHeader **header);
 /* Raises the NOSPACE alarm and fails the call where @cost does not fit any more. */
 bool api_over_quota(struct grpc_call *call, int64_t cost);
 

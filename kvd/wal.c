@@ -18,6 +18,8 @@
 
 /* A buffer that grew beyond this for one large append is given back. */
 #define BUFFER_KEEP_BYTES (4 << 20)
+/* Blocks are filled with zeroes by so many bytes before records come to them. */
+#define FILL_BYTES (256 << 10)
 
 static struct wal_segment *last_segment(struct wal *wal)
 {
@@ -53,15 +55,35 @@ void wal_close(struct wal *wal)
 
 /* --- writing -------------------------------------------------------------- */
 
+/*
+ * The first write to a block that was only preallocated changes the file's extents, so
+ * that the sync has to wait for the file system's journal, and with it for all that
+ * others have written. So what begins a new piece of the file fills it with zeroes, and
+ * the records that come there later are data alone.
+ */
+static int fill(struct wal *wal)
+{
+	uint64_t end = wal->offset + wal->buffer.len;
+
+	if (end <= wal->filled)
+		return 0;
+	wal->filled = end + FILL_BYTES - 1 - (end + FILL_BYTES - 1) % FILL_BYTES;
+	wal->filled = MAX(end, MIN(wal->filled, (uint64_t)wal->segment_bytes));
+	return wal_put_zeroes(&wal->buffer, wal->filled - end);
+}
+
 /* Writes the buffer at the end of the log. */
 static int flush(struct wal *wal)
 {
-	int r = wal_write_all(wal->fd, wal->buffer.data, wal->buffer.len, wal->offset);
+	size_t len = wal->buffer.len;
+	int r = fill(wal);
 
+	if (r == 0)
+		r = wal_write_all(wal->fd, wal->buffer.data, wal->buffer.len, wal->offset);
 	if (r < 0)
 		return r;
-	wal->offset += wal->buffer.len;
-	wal->written += wal->buffer.len;
+	wal->offset += len;
+	wal->written += len;
 	last_segment(wal)->bytes = wal->offset;
 	wal->buffer.len = 0;
 	if (wal->buffer.size > BUFFER_KEEP_BYTES) {
@@ -151,7 +173,7 @@ static int cut(struct wal *wal)
 		return fd;
 	close(wal->fd);
 	wal->fd = fd;
-	wal->offset = 0;
+	wal->offset = wal->filled = 0;
 	r = add_segment(wal, &next);
 	if (r == 0)
 		r = put_head(wal);

@@ -43,6 +43,8 @@ struct wal_buffer {
 int wal_put_record(struct wal_buffer *buffer, enum wal_record_type type, struct slice data);
 int wal_put_entry(struct wal_buffer *buffer, const struct raft_entry *entry);
 int wal_put_hard_state(struct wal_buffer *buffer, const struct raft_hard_state *state);
+/* Not a record: they are in no crc. */
+int wal_put_zeroes(struct wal_buffer *buffer, size_t n);
 
 enum wal_frame {
 	WAL_FRAME_WHOLE = 1,		/* a record; its crc is not yet checked */
@@ -92,6 +94,7 @@ struct wal {
 	struct wal_segment *segments;	/* from the oldest; the last is written to */
 	size_t n_segments;
 	uint64_t offset;		/* in the last segment, where the next frame goes */
+	uint64_t filled;		/* and up to where it was written to, if only zeroes */
 	uint64_t last_index;		/* of the last entry, or of a snapshot beyond it */
 	uint64_t written;		/* bytes, since it was opened */
 

@@ -72,6 +72,17 @@ static int put_frame(struct wal_buffer *b, enum wal_record_type type, struct sli
 	return 0;
 }
 
+int wal_put_zeroes(struct wal_buffer *b, size_t n)
+{
+	int r = reserve(b, n);
+
+	if (r < 0)
+		return r;
+	memset(b->data + b->len, 0, n);
+	b->len += n;
+	return 0;
+}
+
 int wal_put_record(struct wal_buffer *b, enum wal_record_type type, struct slice data)
 {
 	return put_frame(b, type, data, slice_of(NULL, 0));

@@ -23,15 +23,15 @@ struct guard {
 
 /* An open file that is. */
 struct guarded {
-	struct list node;
 	struct pages *pages;
-	int fd;
 	uint64_t position;
 	char name[PAGE_NAME_MAX];
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct list guards = LIST_INIT(guards), files = LIST_INIT(files);
+static struct list guards = LIST_INIT(guards);
+static struct guarded **files;	/* by descriptor; NULL: not guarded */
+static size_t n_files;
 static atomic_bool memory_short;
 static atomic_int disk_full;
 
@@ -93,14 +93,22 @@ void *memory_resize(void *p, size_t size)
 
 /* --- which files ---------------------------------------------------------- */
 
+/* Without slashes at the end. */
+static size_t path_len(const char *path, size_t len)
+{
+	while (len && path[len - 1] == '/')
+		len--;
+	return len;
+}
+
 int files_guard(const char *path, struct pages *pages)
 {
-	size_t len = strlen(path);
-	struct guard *g = malloc(sizeof(*g) + len + 1);
+	size_t len = path_len(path, strlen(path));
+	struct guard *g = calloc(1, sizeof(*g) + len + 1);
 
 	if (!g)
 		return -ENOMEM;
-	memcpy(g->path, path, len + 1);
+	memcpy(g->path, path, len);
 	g->len = len;
 	g->pages = pages;
 	pthread_mutex_lock(&lock);
@@ -109,23 +117,31 @@ int files_guard(const char *path, struct pages *pages)
 	return 0;
 }
 
+/* The lock is held. */
+static void forget_file(size_t fd)
+{
+	free(files[fd]);
+	files[fd] = NULL;
+}
+
 void files_unguard(struct pages *pages)
 {
-	struct guard *g, *next_guard;
-	struct guarded *f, *next_file;
+	struct guard *g, *next;
 
 	pthread_mutex_lock(&lock);
-	list_for_each_safe(f, next_file, &files, node) {
-		if (f->pages != pages)
-			continue;
-		list_del(&f->node);
-		free(f);
-	}
-	list_for_each_safe(g, next_guard, &guards, node) {
+	for (size_t i = 0; i < n_files; i++)
+		if (files[i] && files[i]->pages == pages)
+			forget_file(i);
+	list_for_each_safe(g, next, &guards, node) {
 		if (g->pages != pages)
 			continue;
 		list_del(&g->node);
 		free(g);
+	}
+	if (list_empty(&guards)) {
+		free(files);
+		files = NULL;
+		n_files = 0;
 	}
 	pthread_mutex_unlock(&lock);
 }
@@ -135,12 +151,14 @@ static struct guard *guard_of(const char *path, const char **name)
 {
 	const char *slash = strrchr(path, '/');
 	struct guard *g, *found = NULL;
+	size_t len;
 
 	if (!slash || !strncmp(slash + 1, "log.", 4))
 		return NULL;
+	len = path_len(path, (size_t)(slash - path));
 	pthread_mutex_lock(&lock);
 	list_for_each(g, &guards, node)
-		if (g->len == (size_t)(slash - path) && !memcmp(g->path, path, g->len))
+		if (g->len == len && !memcmp(g->path, path, len))
 			found = g;
 	pthread_mutex_unlock(&lock);
 	*name = slash + 1;
@@ -149,19 +167,35 @@ static struct guard *guard_of(const char *path, const char **name)
 
 static struct guarded *guarded(int fd)
 {
-	struct guarded *f, *found = NULL;
+	struct guarded *found;
 
 	pthread_mutex_lock(&lock);
-	list_for_each(f, &files, node)
-		if (f->fd == fd)
-			found = f;
+	found = (size_t)fd < n_files ? files[fd] : NULL;
 	pthread_mutex_unlock(&lock);
 	return found;
+}
+
+/* The lock is held. */
+static int files_grow(size_t fd)
+{
+	size_t n = MAX(2 * n_files, fd + 1);
+	struct guarded **grown;
+
+	if (fd < n_files)
+		return 0;
+	grown = realloc(files, n * sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	memset(grown + n_files, 0, (n - n_files) * sizeof(*grown));
+	files = grown;
+	n_files = n;
+	return 0;
 }
 
 static int guarded_add(const struct guard *g, const char *name, int fd)
 {
 	struct guarded *f;
+	int r;
 
 	if (strlen(name) >= PAGE_NAME_MAX)
 		return -ENAMETOOLONG;
@@ -170,19 +204,21 @@ static int guarded_add(const struct guard *g, const char *name, int fd)
 		return -ENOMEM;
 	memcpy(f->name, name, strlen(name));
 	f->pages = g->pages;
-	f->fd = fd;
 	pthread_mutex_lock(&lock);
-	list_add_tail(&files, &f->node);
+	r = files_grow((size_t)fd);
+	if (!r)
+		files[fd] = f;
 	pthread_mutex_unlock(&lock);
-	return 0;
+	if (r)
+		free(f);
+	return r;
 }
 
-static void guarded_remove(struct guarded *f)
+static void guarded_remove(int fd)
 {
 	pthread_mutex_lock(&lock);
-	list_del(&f->node);
+	forget_file((size_t)fd);
 	pthread_mutex_unlock(&lock);
-	free(f);
 }
 
 /* --- names ---------------------------------------------------------------- */
@@ -260,7 +296,7 @@ int file_close(int fd)
 	if (f) {
 		if (pages_wait_for(f->pages, fd))
 			pages_sync(f->pages, fd);
-		guarded_remove(f);
+		guarded_remove(fd);
 	}
 	return close(fd);
 }
@@ -278,15 +314,14 @@ static void rename_guarded(const char *from, const char *to)
 {
 	const char *old, *new;
 	const struct guard *g = guard_of(from, &old);
-	struct guarded *f;
 
 	if (!g || guard_of(to, &new) != g)
 		return;
 	BUG_ON(strlen(new) >= PAGE_NAME_MAX);
 	pthread_mutex_lock(&lock);
-	list_for_each(f, &files, node)
-		if (f->pages == g->pages && !strcmp(f->name, old))
-			memcpy(f->name, new, strlen(new) + 1);
+	for (size_t i = 0; i < n_files; i++)
+		if (files[i] && files[i]->pages == g->pages && !strcmp(files[i]->name, old))
+			memcpy(files[i]->name, new, strlen(new) + 1);
 	pthread_mutex_unlock(&lock);
 }
 

@@ -34,7 +34,11 @@
 #define PAGES_FILE "pages"
 #define PAGE_NAME_MAX 32
 
-/* Of a file or directory. Fails for good once it has failed, whatever the file. */
+/*
+ * Of a file or directory. Fails for good once it has failed, whatever the file. A disk
+ * that is given megabytes at once lets others wait until it has them all, the raft log's
+ * syncs too: so a file goes to it in pieces, each waited for, before it is synced.
+ */
 int durable_sync(int fd);
 
 /*

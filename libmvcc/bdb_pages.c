@@ -20,6 +20,7 @@
 #define PAGES_MAX 256
 #define FILES_MAX 16		/* with pages that are not durable yet, at one time */
 #define PAGE_BYTES_MAX ((size_t)64 << 10)
+#define WRITE_BACK_BYTES (256 << 10)
 
 struct page {
 	int fd;
@@ -43,11 +44,27 @@ struct pages {
 	bool recovered;
 };
 
+/* Only what has dirty pages is written, so that the rest of a long file costs little. */
+static bool write_back(int fd)
+{
+	const unsigned int how = SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return false;
+	if (!S_ISREG(st.st_mode))
+		return true;
+	for (off_t at = 0; at < st.st_size; at += WRITE_BACK_BYTES)
+		if (sync_file_range(fd, at, WRITE_BACK_BYTES, how) && errno != ENOSYS)
+			return false;
+	return true;
+}
+
 int durable_sync(int fd)
 {
 	static atomic_bool failed;
 
-	if (!atomic_load(&failed) && !fdatasync(fd))
+	if (!atomic_load(&failed) && write_back(fd) && !fdatasync(fd))
 		return 0;
 	atomic_store(&failed, true);
 	return -EIO;

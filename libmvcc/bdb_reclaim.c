@@ -262,6 +262,10 @@ static int reclaim(struct bdb *bdb, size_t bytes)
 	const struct merge *m = &bdb->merge;
 	int r;
 
+	if (bdb->removed >= 0) {
+		r = segment_shrink_removed(bdb, bytes);
+		return r ? r : 1;
+	}
 	if (bdb->n_doomed) {
 		r = segment_remove_file(bdb, bdb->doomed[bdb->n_doomed - 1]);
 		bdb->n_doomed -= !r;

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Segments: the files that hold the revisions. See bdb_i.h. */
 #include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "libmvcc/bdb_file.h"
@@ -303,7 +306,27 @@ int segment_remove_file(struct bdb *bdb, uint64_t number)
 	char name[SEGMENT_NAME_MAX];
 
 	segment_name(number, name);
+	bdb->removed = openat(bdb->dir, name, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (bdb->removed < 0)
+		return -errno;
 	return bdb_error(bdb->env->dbremove(bdb->env, NULL, name, NULL, DB_AUTO_COMMIT));
+}
+
+int segment_shrink_removed(struct bdb *bdb, size_t bytes)
+{
+	struct stat st;
+	int r;
+
+	if (fstat(bdb->removed, &st))
+		return -errno;
+	if (st.st_size > (off_t)bytes) {
+		if (ftruncate(bdb->removed, st.st_size - (off_t)bytes))
+			return -errno;
+		return durable_sync(bdb->removed);
+	}
+	r = close(bdb->removed) ? -errno : 0;
+	bdb->removed = -1;
+	return r;
 }
 
 int segments_open(struct bdb *bdb)

@@ -96,6 +96,30 @@ static void takes_leftovers_for_its_own(void **state)
 	rig_close(&rig);
 }
 
+/* Pages go by way of their own file, however the directory is named. */
+static void slashes_at_the_end_are_the_same(void **state)
+{
+	static const uint8_t value[BIG];
+	struct rig rig = { .bdb = true };
+	struct stat st;
+	char path[96];
+	size_t len;
+
+	dir_new(rig.dir, sizeof(rig.dir));
+	len = strlen(rig.dir);
+	snprintf(rig.dir + len, sizeof(rig.dir) - len, "//");
+	rig_open_backend(&rig);
+	rig_open_store(&rig);
+	/* enough for a checkpoint */
+	put_key(&rig, "k", slice_of(value, sizeof(value)));
+	rig_store(&rig);
+	assert_int_equal(mvcc_backend_sync(rig.backend), 0);
+	snprintf(path, sizeof(path), "%spages", rig.dir);
+	assert_int_equal(stat(path, &st), 0);
+	assert_true(st.st_size > 0);
+	rig_close(&rig);
+}
+
 static void refuses_a_second_process(void **state)
 {
 	const struct mvcc_args args = { 0 };
@@ -532,6 +556,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		SILENT(refuses_what_is_not_its_own),
 		SILENT(takes_leftovers_for_its_own),
+		SILENT(slashes_at_the_end_are_the_same),
 		SILENT(refuses_a_second_process),
 		SILENT(refuses_a_newer_format),
 		SILENT(refuses_data_without_a_format),

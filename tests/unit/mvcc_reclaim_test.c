@@ -4,6 +4,8 @@
  * is written to, and whatever moment the process ends at. The store in memory, to which
  * the same is done, says what must be there.
  */
+#include <dirent.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "tests/unit/mvcc_util.h"
@@ -229,6 +231,49 @@ static void files_shrink(void **state)
 	pair_close(&p);
 }
 
+/* The files that this process has open and that have no name any more. */
+static int64_t removed_bytes(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	const struct dirent *e;
+	int64_t sum = 0;
+	struct stat st;
+
+	assert_non_null(dir);
+	while ((e = readdir(dir)))
+		if (!fstatat(dirfd(dir), e->d_name, &st, 0) && S_ISREG(st.st_mode) && !st.st_nlink)
+			sum += st.st_size;
+	closedir(dir);
+	return sum;
+}
+
+/* The file system is not asked to free a whole segment at once. */
+static void removed_files_go_in_slices(void **state)
+{
+	int64_t before = removed_bytes(), last = 0, now;
+	int cuts = 0;
+	struct pair p;
+
+	pair_open(&p, 2);
+	open_bdb(&p.bdb);
+	fill(&p, 1000);
+	compact_both(&p);
+	sweep_both(&p, 1000);
+	store_both(&p);
+	while (mvcc_backend_reclaim(p.bdb.backend, SLICE) == 1) {
+		now = removed_bytes() - before;
+		if (now < last) {
+			assert_true(last - now <= SLICE);
+			cuts++;
+		}
+		last = now;
+	}
+	assert_true(cuts > SEGMENT_BYTES / SLICE);
+	assert_int_equal(removed_bytes(), before);
+	expect_same(&p);
+	pair_close(&p);
+}
+
 /* Puts, removals, compactions and restarts between the slices. */
 static void goes_on_meanwhile(void **state)
 {
@@ -363,6 +408,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(files_shrink),
+		cmocka_unit_test(removed_files_go_in_slices),
 		cmocka_unit_test(goes_on_meanwhile),
 		cmocka_unit_test(small_files_become_one),
 		cmocka_unit_test(survives_a_kill_at_every_slice),

@@ -121,9 +121,7 @@ int bdb_scratch(struct bdb *bdb, uint32_t size)
 
 static int bdb_get(struct mvcc_backend *backend, struct mvcc_rev rev, struct blob **out)
 {
-	struct bdb *bdb = bdb_of(backend);
-
-	return bdb_explain(bdb, segments_get(bdb, rev, out));
+	return segments_get(bdb_of(backend), rev, out);
 }
 
 static int bdb_scan(struct mvcc_backend *backend, struct mvcc_rev from, backend_scan_fn fn,
@@ -185,8 +183,9 @@ static int batch_begin(struct bdb *bdb, const struct mvcc_batch *batch, DB_TXN *
 	return bdb_error(bdb->env->txn_begin(bdb->env, NULL, out, flags));
 }
 
-static int write_batch(struct bdb *bdb, const struct mvcc_batch *batch)
+static int bdb_write(struct mvcc_backend *backend, const struct mvcc_batch *batch)
 {
+	struct bdb *bdb = bdb_of(backend);
 	DB_TXN *txn;
 	int r = segments_prepare(bdb, batch);
 
@@ -208,22 +207,13 @@ static int write_batch(struct bdb *bdb, const struct mvcc_batch *batch)
 	return bdb_error(txn->commit(txn, 0));
 }
 
-static int bdb_write(struct mvcc_backend *backend, const struct mvcc_batch *batch)
-{
-	struct bdb *bdb = bdb_of(backend);
-
-	return bdb_explain(bdb, write_batch(bdb, batch));
-}
-
 static int bdb_sync(struct mvcc_backend *backend)
 {
-	struct bdb *bdb = bdb_of(backend);
+	const struct bdb *bdb = bdb_of(backend);
 	DB_ENV *env = bdb->env;
 	int r = bdb_error(env->log_flush(env, NULL));
 
-	if (!r)
-		r = bdb_error(env->txn_checkpoint(env, bdb->log_bytes / 2048, 0, 0));
-	return bdb_explain(bdb, r);
+	return r ? r : bdb_error(env->txn_checkpoint(env, bdb->log_bytes / 2048, 0, 0));
 }
 
 int bdb_tree_bytes(struct bdb *bdb, DB *db, const char *file, int64_t *out)
@@ -265,7 +255,7 @@ static int bdb_size(struct mvcc_backend *backend, struct mvcc_backend_size *out)
 	}
 	if (!r)
 		*out = size;
-	return bdb_explain(bdb, r);
+	return r;
 }
 
 static const char *bdb_why(const struct mvcc_backend *backend)
@@ -400,6 +390,31 @@ int bdb_tree_open(struct bdb *bdb, DB_TXN *txn, const char *file, uint32_t flags
 	return 0;
 }
 
+int bdb_number_get(struct bdb *bdb, struct slice key, uint64_t *out)
+{
+	DBT k = dbt_of(key.data, key.len), v;
+	uint8_t bytes[8];
+	int r;
+
+	v = (DBT){ .data = bytes, .ulen = sizeof(bytes), .flags = DB_DBT_USERMEM };
+	r = bdb->records->get(bdb->records, NULL, &k, &v, 0);
+	if (r && r != DB_NOTFOUND)
+		return bdb_error(r);
+	if (!r && v.size != sizeof(bytes))
+		return -EBADMSG;
+	*out = r ? 0 : get_be64(bytes);
+	return 0;
+}
+
+int bdb_number_put(struct bdb *bdb, DB_TXN *txn, struct slice key, uint64_t number)
+{
+	uint8_t bytes[8];
+	DBT k = dbt_of(key.data, key.len), v = dbt_of(bytes, sizeof(bytes));
+
+	put_be64(bytes, number);
+	return bdb_error(bdb->records->put(bdb->records, txn, &k, &v, 0));
+}
+
 static int pair_seen(void *arg, struct slice key, struct slice value)
 {
 	return 1;
@@ -408,28 +423,20 @@ static int pair_seen(void *arg, struct slice key, struct slice value)
 /* A new store gets its format; an old one must have one that is known here. */
 static int format_check(struct bdb *bdb)
 {
-	DBT key = dbt_of(FORMAT_RECORD, sizeof(FORMAT_RECORD) - 1), value;
-	uint8_t bytes[8];
-	int r;
+	uint64_t format;
+	int r = bdb_number_get(bdb, SLICE_LIT(FORMAT_RECORD), &format);
 
-	value = (DBT){ .data = bytes, .ulen = sizeof(bytes), .flags = DB_DBT_USERMEM };
-	r = bdb->records->get(bdb->records, NULL, &key, &value, 0);
-	if (r && r != DB_NOTFOUND)
-		return bdb_error(r);
-	if (!r && value.size == sizeof(bytes) && get_be64(bytes) == FORMAT)
-		return 0;
-	if (!r)
+	if (r || format == FORMAT)
+		return r;
+	if (format)
 		return bdb_refuse(bdb, -EPROTONOSUPPORT, "%s: written by %s version of this "
 				  "program; use that one", bdb->path,
-				  value.size == sizeof(bytes) && get_be64(bytes) < FORMAT ?
-				  "an older" : "a newer");
+				  format < FORMAT ? "an older" : "a newer");
 	r = bdb_scan_tree(bdb, bdb->records, NULL, pair_seen, NULL);
 	if (r)
 		return r < 0 ? r : bdb_refuse(bdb, -EPROTONOSUPPORT, "%s: holds revisions but does "
 					      "not say in which format", bdb->path);
-	put_be64(bytes, FORMAT);
-	value = dbt_of(bytes, sizeof(bytes));
-	return bdb_error(bdb->records->put(bdb->records, NULL, &key, &value, 0));
+	return bdb_number_put(bdb, NULL, SLICE_LIT(FORMAT_RECORD), FORMAT);
 }
 
 static int bdb_start(struct bdb *bdb, const struct mvcc_bdb_args *args)
@@ -464,8 +471,6 @@ static void bdb_close(struct mvcc_backend *backend)
 		pages_settle(bdb->pages);
 	files_unguard(bdb->pages);
 	pages_close(bdb->pages);
-	if (bdb->removed >= 0)
-		close(bdb->removed);
 	if (bdb->dir >= 0)
 		close(bdb->dir);
 	free(bdb->scratch);
@@ -496,7 +501,7 @@ int mvcc_bdb_open(const struct mvcc_bdb_args *args, struct mvcc_backend **out,
 	if (!bdb)
 		return -ENOMEM;
 	bdb->backend.ops = &bdb_ops;
-	bdb->dir = bdb->removed = -1;
+	bdb->dir = -1;
 	bdb->log_bytes = args->log_bytes ? (uint32_t)args->log_bytes : LOG_FILE_BYTES_DEFAULT;
 	bdb->segment_bytes = args->segment_bytes ? (int64_t)args->segment_bytes :
 						   SEGMENT_BYTES_DEFAULT;

@@ -92,7 +92,6 @@ struct bdb {
 	struct merge merge;
 	uint64_t *doomed;		/* segments whose files are to be removed */
 	size_t n_doomed, cap_doomed;
-	int removed;			/* one that has no name any more, or -1 */
 	bool reclaiming;
 	bool sum_known;
 	uint64_t sum;			/* of all revisions: bdb_sum.c */
@@ -132,6 +131,9 @@ int bdb_explain(struct bdb *bdb, int error);
 /* Records are gone from a segment without having been dropped. */
 int bdb_lost(struct bdb *bdb, const struct segment *seg, int64_t found);
 int bdb_tree_open(struct bdb *bdb, DB_TXN *txn, const char *file, uint32_t flags, DB **out);
+/* A small record of the library's own that is a number; 0 where there is none. */
+int bdb_number_get(struct bdb *bdb, struct slice key, uint64_t *out);
+int bdb_number_put(struct bdb *bdb, DB_TXN *txn, struct slice key, uint64_t number);
 /* At least @size bytes in bdb->scratch. */
 int bdb_scratch(struct bdb *bdb, uint32_t size);
 /* What a tree takes on disk; pages that are only in Berkeley DB's cache yet count too. */
@@ -166,13 +168,7 @@ void segment_count_drop(struct segment_count *count, size_t n);
 int segments_put(struct bdb *bdb, DB_TXN *txn, const struct mvcc_batch *batch);
 /* Sees to a segment that @batch can be appended to. */
 int segments_prepare(struct bdb *bdb, const struct mvcc_batch *batch);
-/*
- * A file system that tells its disk of what is free lets all others wait while it does
- * that with a whole segment: so a file that has lost its name is cut shorter, @bytes a
- * call.
- */
 int segment_remove_file(struct bdb *bdb, uint64_t number);
-int segment_shrink_removed(struct bdb *bdb, size_t bytes);
 
 /* --- bdb_drop.c ----------------------------------------------------------- */
 

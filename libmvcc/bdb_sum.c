@@ -21,25 +21,14 @@ static uint64_t mix(int64_t main, uint32_t sub)
 /* A store to which nothing was written has none. */
 static int sum_load(struct bdb *bdb)
 {
-	DBT key = dbt_of(SUM_RECORD, sizeof(SUM_RECORD) - 1), value;
-	uint8_t bytes[8];
-	int r;
+	int r = bdb_number_get(bdb, SLICE_LIT(SUM_RECORD), &bdb->sum);
 
-	value = (DBT){ .data = bytes, .ulen = sizeof(bytes), .flags = DB_DBT_USERMEM };
-	r = bdb->records->get(bdb->records, NULL, &key, &value, 0);
-	if (r && r != DB_NOTFOUND)
-		return bdb_error(r);
-	if (!r && value.size != sizeof(bytes))
-		return -EBADMSG;
-	bdb->sum = r ? 0 : get_be64(bytes);
-	bdb->sum_known = true;
-	return 0;
+	bdb->sum_known = !r;
+	return r;
 }
 
 int sum_write(struct bdb *bdb, DB_TXN *txn, const struct mvcc_batch *batch)
 {
-	DBT key = dbt_of(SUM_RECORD, sizeof(SUM_RECORD) - 1), value;
-	uint8_t bytes[8];
 	int r = bdb->sum_known ? 0 : sum_load(bdb);
 
 	if (r || !(batch->n_puts + batch->n_drops))
@@ -48,9 +37,7 @@ int sum_write(struct bdb *bdb, DB_TXN *txn, const struct mvcc_batch *batch)
 		bdb->sum += mix(batch->puts[i].main, batch->puts[i].sub);
 	for (size_t i = 0; i < batch->n_drops; i++)
 		bdb->sum -= mix(batch->drops[i].main, batch->drops[i].sub);
-	put_be64(bytes, bdb->sum);
-	value = dbt_of(bytes, sizeof(bytes));
-	return bdb_error(bdb->records->put(bdb->records, txn, &key, &value, 0));
+	return bdb_number_put(bdb, txn, SLICE_LIT(SUM_RECORD), bdb->sum);
 }
 
 struct sum_scan {

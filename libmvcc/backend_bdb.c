@@ -121,7 +121,9 @@ int bdb_scratch(struct bdb *bdb, uint32_t size)
 
 static int bdb_get(struct mvcc_backend *backend, struct mvcc_rev rev, struct blob **out)
 {
-	return segments_get(bdb_of(backend), rev, out);
+	struct bdb *bdb = bdb_of(backend);
+
+	return bdb_explain(bdb, segments_get(bdb, rev, out));
 }
 
 static int bdb_scan(struct mvcc_backend *backend, struct mvcc_rev from, backend_scan_fn fn,
@@ -183,9 +185,8 @@ static int batch_begin(struct bdb *bdb, const struct mvcc_batch *batch, DB_TXN *
 	return bdb_error(bdb->env->txn_begin(bdb->env, NULL, out, flags));
 }
 
-static int bdb_write(struct mvcc_backend *backend, const struct mvcc_batch *batch)
+static int write_batch(struct bdb *bdb, const struct mvcc_batch *batch)
 {
-	struct bdb *bdb = bdb_of(backend);
 	DB_TXN *txn;
 	int r = segments_prepare(bdb, batch);
 
@@ -207,13 +208,22 @@ static int bdb_write(struct mvcc_backend *backend, const struct mvcc_batch *batc
 	return bdb_error(txn->commit(txn, 0));
 }
 
+static int bdb_write(struct mvcc_backend *backend, const struct mvcc_batch *batch)
+{
+	struct bdb *bdb = bdb_of(backend);
+
+	return bdb_explain(bdb, write_batch(bdb, batch));
+}
+
 static int bdb_sync(struct mvcc_backend *backend)
 {
-	const struct bdb *bdb = bdb_of(backend);
+	struct bdb *bdb = bdb_of(backend);
 	DB_ENV *env = bdb->env;
 	int r = bdb_error(env->log_flush(env, NULL));
 
-	return r ? r : bdb_error(env->txn_checkpoint(env, bdb->log_bytes / 2048, 0, 0));
+	if (!r)
+		r = bdb_error(env->txn_checkpoint(env, bdb->log_bytes / 2048, 0, 0));
+	return bdb_explain(bdb, r);
 }
 
 int bdb_tree_bytes(struct bdb *bdb, DB *db, const char *file, int64_t *out)
@@ -255,7 +265,7 @@ static int bdb_size(struct mvcc_backend *backend, struct mvcc_backend_size *out)
 	}
 	if (!r)
 		*out = size;
-	return r;
+	return bdb_explain(bdb, r);
 }
 
 static const char *bdb_why(const struct mvcc_backend *backend)
@@ -471,6 +481,8 @@ static void bdb_close(struct mvcc_backend *backend)
 		pages_settle(bdb->pages);
 	files_unguard(bdb->pages);
 	pages_close(bdb->pages);
+	if (bdb->removed >= 0)
+		close(bdb->removed);
 	if (bdb->dir >= 0)
 		close(bdb->dir);
 	free(bdb->scratch);
@@ -501,7 +513,7 @@ int mvcc_bdb_open(const struct mvcc_bdb_args *args, struct mvcc_backend **out,
 	if (!bdb)
 		return -ENOMEM;
 	bdb->backend.ops = &bdb_ops;
-	bdb->dir = -1;
+	bdb->dir = bdb->removed = -1;
 	bdb->log_bytes = args->log_bytes ? (uint32_t)args->log_bytes : LOG_FILE_BYTES_DEFAULT;
 	bdb->segment_bytes = args->segment_bytes ? (int64_t)args->segment_bytes :
 						   SEGMENT_BYTES_DEFAULT;

@@ -92,6 +92,7 @@ struct bdb {
 	struct merge merge;
 	uint64_t *doomed;		/* segments whose files are to be removed */
 	size_t n_doomed, cap_doomed;
+	int removed;			/* one that has no name any more, or -1 */
 	bool reclaiming;
 	bool sum_known;
 	uint64_t sum;			/* of all revisions: bdb_sum.c */
@@ -168,7 +169,13 @@ void segment_count_drop(struct segment_count *count, size_t n);
 int segments_put(struct bdb *bdb, DB_TXN *txn, const struct mvcc_batch *batch);
 /* Sees to a segment that @batch can be appended to. */
 int segments_prepare(struct bdb *bdb, const struct mvcc_batch *batch);
+/*
+ * A file system that tells its disk of what is free lets all others wait while it does
+ * that with a whole segment: so a file that has lost its name is cut shorter, @bytes a
+ * call.
+ */
 int segment_remove_file(struct bdb *bdb, uint64_t number);
+int segment_shrink_removed(struct bdb *bdb, size_t bytes);
 
 /* --- bdb_drop.c ----------------------------------------------------------- */
 

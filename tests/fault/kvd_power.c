@@ -153,8 +153,8 @@ static void mark(struct cuts *cuts, const void *data, size_t len)
 static struct slice value_of(int64_t number, uint8_t *buf)
 {
 	uint64_t state = (uint64_t)number, kind = random_next(&state) % 100;
-	size_t len = kind < 70 ? 8 + random_next(&state) % 300 :
-		     kind < 80 ? 300 + random_next(&state) % 8000 :
+	size_t len = kind < 50 ? 8 + random_next(&state) % 300 :
+		     kind < 65 ? 300 + random_next(&state) % 8000 :
 				 8000 + random_next(&state) % (VALUE_MAX - 8000);
 
 	for (size_t i = 0; i < len; i += sizeof(uint64_t)) {
@@ -218,7 +218,7 @@ static struct ask choose(struct test *t, struct client *client)
 
 	if (client->number < N_CLIENTS)
 		a = choose_key_op(t, &t->state.clients[client->number]);
-	else if (draw(t, 3) && to > s->compacted + 1)
+	else if (draw(t, 8) && to > s->compacted + 1)
 		a = (struct ask){ .op = OP_COMPACT, .value = to };
 	a.client = client->number;
 	return a;

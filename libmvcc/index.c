@@ -208,20 +208,19 @@ void index_release(struct index *index)
 }
 
 /*
- * The way to @name if it is there. The prefixes of the nodes are not compared, which
- * spares a look at a key on every level: on the way to a key that is there they
- * match, and one that is not there shows at the leaf.
+ * The way to the leaf that has @name if any has. The prefixes of the nodes are not
+ * compared, which spares a look at a key on every level: on the way to a key that is
+ * there they match, and one that is not there shows at the leaf.
  */
-static struct key *seek_blindly(const struct index *index, struct slice name,
-				struct index_path *path)
+void index_approach(const struct index *index, struct slice name, struct index_path *path)
 {
 	struct node *node = index->root;
 	bool exact;
 
-	path->depth = node->level + 1;
+	path->depth = node->level + 1u;
 	BUG_ON(path->depth > INDEX_DEPTH_MAX);
-	while (node->level) {
-		unsigned int n = node_lower_below(node, name, &exact), level = node->level;
+	for (unsigned int level = node->level; level; level--) {
+		unsigned int n = node_lower_below(node, name, &exact);
 
 		path->node[level] = node;
 		path->at[level] = exact ? n : n ? n - 1 : 0;
@@ -229,15 +228,23 @@ static struct key *seek_blindly(const struct index *index, struct slice name,
 		node_fetch(node, level - 1);
 	}
 	path->node[0] = node;
-	path->at[0] = node_lower_below(node, name, &path->exact);
-	return path->exact ? node->key[path->at[0]] : NULL;
+}
+
+/* The rest of the way. */
+static struct key *leaf_find(struct index_path *path, struct slice name)
+{
+	const struct node *leaf = path->node[0];
+
+	path->at[0] = node_lower_below(leaf, name, &path->exact);
+	return path->exact ? leaf->key[path->at[0]] : NULL;
 }
 
 struct key *index_find(const struct index *index, struct slice name)
 {
 	struct index_path path;
 
-	return seek_blindly(index, name, &path);
+	index_approach(index, name, &path);
+	return leaf_find(&path, name);
 }
 
 /* The key in @leaf that @name is, or is near to; NULL in an empty leaf. */
@@ -295,9 +302,9 @@ static bool path_matches(const struct index_path *path, struct slice name)
 	return true;
 }
 
-struct key *index_seek(const struct index *index, struct slice name, struct index_path *path)
+struct key *index_arrive(const struct index *index, struct slice name, struct index_path *path)
 {
-	struct key *key = seek_blindly(index, name, path);
+	struct key *key = leaf_find(path, name);
 	struct node *node = index->root;
 
 	if (key)
@@ -312,6 +319,12 @@ struct key *index_seek(const struct index *index, struct slice name, struct inde
 	path->at[0] = node_lower(node, name, &path->exact);
 	BUG_ON(path->exact);
 	return NULL;
+}
+
+struct key *index_seek(const struct index *index, struct slice name, struct index_path *path)
+{
+	index_approach(index, name, path);
+	return index_arrive(index, name, path);
 }
 
 /* --- change --------------------------------------------------------------- */

@@ -11,19 +11,35 @@ enum {
 	KV_KEY = 1, KV_CREATE_REVISION, KV_MOD_REVISION, KV_VERSION, KV_VALUE, KV_LEASE,
 };
 
-struct blob *kv_encode(const struct mvcc_kv *kv)
+static size_t kv_size(const struct mvcc_kv *kv)
 {
-	size_t size = wire_bytes_field_size(KV_KEY, kv->key) +
-		      wire_u64_field_size(KV_CREATE_REVISION, (uint64_t)kv->create_revision) +
-		      wire_u64_field_size(KV_MOD_REVISION, (uint64_t)kv->mod_revision) +
-		      wire_u64_field_size(KV_VERSION, (uint64_t)kv->version) +
-		      wire_bytes_field_size(KV_VALUE, kv->value) +
-		      wire_u64_field_size(KV_LEASE, (uint64_t)kv->lease);
-	struct blob *b = blob_new(size);
+	return wire_bytes_field_size(KV_KEY, kv->key) +
+	       wire_u64_field_size(KV_CREATE_REVISION, (uint64_t)kv->create_revision) +
+	       wire_u64_field_size(KV_MOD_REVISION, (uint64_t)kv->mod_revision) +
+	       wire_u64_field_size(KV_VERSION, (uint64_t)kv->version) +
+	       wire_bytes_field_size(KV_VALUE, kv->value) +
+	       wire_u64_field_size(KV_LEASE, (uint64_t)kv->lease);
+}
+
+struct blob *kv_room(const struct mvcc_kv *kv)
+{
+	return blob_new(kv_size(kv));
+}
+
+struct blob *kv_encode_into(struct blob **room, const struct mvcc_kv *kv)
+{
+	size_t size = kv_size(kv);
+	struct blob *b = *room;
 	uint8_t *p;
 
+	*room = NULL;
+	if (b && b->len < size) {
+		blob_put(b);
+		b = blob_new(size);
+	}
 	if (!b)
 		return NULL;
+	b->len = (uint32_t)size;
 	p = wire_put_bytes_field(b->data, KV_KEY, kv->key);
 	p = wire_put_u64_field(p, KV_CREATE_REVISION, (uint64_t)kv->create_revision);
 	p = wire_put_u64_field(p, KV_MOD_REVISION, (uint64_t)kv->mod_revision);
@@ -32,6 +48,13 @@ struct blob *kv_encode(const struct mvcc_kv *kv)
 	p = wire_put_u64_field(p, KV_LEASE, (uint64_t)kv->lease);
 	BUG_ON(p != b->data + size);
 	return b;
+}
+
+struct blob *kv_encode(const struct mvcc_kv *kv)
+{
+	struct blob *room = kv_room(kv);
+
+	return kv_encode_into(&room, kv);
 }
 
 static int decode_field(const struct wire_field *f, struct mvcc_kv *out)

@@ -166,6 +166,10 @@ int index_init(struct index *index);
 void index_release(struct index *index);
 struct key *index_find(const struct index *index, struct slice name);
 struct key *index_seek(const struct index *index, struct slice name, struct index_path *path);
+/* index_seek() in two steps. The first ends where memory is asked for the leaf: there is
+ * time for something else, if it leaves the index alone. */
+void index_approach(const struct index *index, struct slice name, struct index_path *path);
+struct key *index_arrive(const struct index *index, struct slice name, struct index_path *path);
 /* Asks memory for what searches for these names look at, values and histories too. */
 #define INDEX_AHEAD_MAX 16
 void index_ahead(const struct index *index, const struct slice *names, size_t n);
@@ -189,6 +193,10 @@ void index_check(const struct index *index);
 /* --- kv.c: the encoded KeyValue ------------------------------------------- */
 
 struct blob *kv_encode(const struct mvcc_kv *kv);
+/* Room for what kv_encode() makes of @kv. */
+struct blob *kv_room(const struct mvcc_kv *kv);
+/* As kv_encode(), into *@room where that is enough. Takes it in any case. */
+struct blob *kv_encode_into(struct blob **room, const struct mvcc_kv *kv);
 /* The key of an encoded KeyValue of ours. */
 struct slice kv_key(const struct blob *kv);
 bool range_is_key(struct mvcc_key_range range);
@@ -262,6 +270,8 @@ struct ring {
 };
 
 int ring_push(struct ring *ring, const struct ring_event *event);
+/* Forgets what has to go for an event of that many bytes. */
+void ring_make_room(struct ring *ring, size_t cost);
 /* The event at @pos, head <= pos < tail. */
 struct ring_event *ring_at(const struct ring *ring, uint64_t pos);
 /* The position of the first event of @revision or above. */
@@ -417,6 +427,9 @@ struct mvcc {
 		int64_t main;
 		uint32_t sub;
 	} txn;
+	struct {
+		int64_t create_revision, version;
+	} like;				/* of the last put */
 	struct leased *leased;
 	size_t n_leased, cap_leased;
 	bool changed;			/* since mvcc_open() */

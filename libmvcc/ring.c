@@ -48,15 +48,20 @@ static int ring_grow(struct ring *ring)
 	return 0;
 }
 
+void ring_make_room(struct ring *ring, size_t cost)
+{
+	while (ring->tail > ring->head && (ring->tail - ring->head >= ring->max ||
+					   ring->bytes + cost > ring->max_bytes))
+		ring_forget(ring);
+}
+
 /* Takes over the references of @event. */
 int ring_push(struct ring *ring, const struct ring_event *event)
 {
 	size_t cost = event_cost(event);
 	int r;
 
-	while (ring->tail > ring->head && (ring->tail - ring->head >= ring->max ||
-					   ring->bytes + cost > ring->max_bytes))
-		ring_forget(ring);
+	ring_make_room(ring, cost);
 	if (ring->tail - ring->head == ring->cap) {
 		r = ring_grow(ring);
 		if (r)

@@ -97,27 +97,56 @@ static void change_fetch(struct index_path *path, const struct key *key)
 	__builtin_prefetch(key->history, 1);
 }
 
+/* Room for the value of a put, which is guessed to be on a key like that of the one before. */
+static struct blob *put_room(struct mvcc *store, const struct mvcc_kv *now)
+{
+	struct mvcc_kv like = *now;
+	struct blob *room;
+
+	like.create_revision = MAX(store->like.create_revision, 1);
+	like.version = MAX(store->like.version, 1);
+	room = kv_room(&like);
+	if (!room)
+		return NULL;
+	for (size_t i = 0; i < blob_cost(room); i += 64)
+		__builtin_prefetch((const uint8_t *)room + i, 1);
+	ring_make_room(&store->ring, blob_cost(room));
+	return room;
+}
+
+/* The index is asked first, for the leaf; while memory brings that, room is made for what
+ * the put will write. */
 int mvcc_put(struct mvcc *store, const struct mvcc_put *put)
 {
-	struct index_path path;
-	struct key *key = index_seek(&store->index, put->key, &path);
-	bool live = key && key_live(key);
 	struct mvcc_kv now = {
 		.key = put->key,
 		.value = put->value,
 		.lease = put->lease,
-		.create_revision = live ? key->create : store->txn.main,
+		.create_revision = store->txn.main,
 		.mod_revision = store->txn.main,
-		.version = live ? key->version + 1 : 1,
+		.version = 1,
 	};
+	struct index_path path;
 	struct blob *kv;
+	struct key *key;
 	int r;
 
 	BUG_ON(!store->txn.open);
-	change_fetch(&path, key);
-	kv = kv_encode(&now);
+	index_approach(&store->index, put->key, &path);
+	kv = put_room(store, &now);
 	if (!kv)
 		return -ENOMEM;
+	key = index_arrive(&store->index, put->key, &path);
+	change_fetch(&path, key);
+	if (key && key_live(key)) {
+		now.create_revision = key->create;
+		now.version = key->version + 1;
+	}
+	kv = kv_encode_into(&kv, &now);
+	if (!kv)
+		return -ENOMEM;
+	store->like.create_revision = now.create_revision;
+	store->like.version = now.version;
 	r = change(store, &path, key, &now, kv);
 	blob_put(kv);
 	return r;

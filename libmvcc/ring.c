@@ -55,7 +55,7 @@ void ring_make_room(struct ring *ring, size_t cost)
 		ring_forget(ring);
 }
 
-/* Takes over the references of @event. */
+/* Takes over the references of @event, also where it fails. */
 int ring_push(struct ring *ring, const struct ring_event *event)
 {
 	size_t cost = event_cost(event);
@@ -64,8 +64,11 @@ int ring_push(struct ring *ring, const struct ring_event *event)
 	ring_make_room(ring, cost);
 	if (ring->tail - ring->head == ring->cap) {
 		r = ring_grow(ring);
-		if (r)
+		if (r) {
+			blob_put(event->kv);
+			blob_put(event->prev);
 			return r;
+		}
 	}
 	ring->events[ring->tail++ & (ring->cap - 1)] = *event;
 	ring->bytes += cost;

@@ -206,15 +206,17 @@ static int backup_begin(struct looks *looks, struct session *s, size_t batch)
 {
 	char why[256];
 
+	s->progress->what = "beginning a backup";
 	looks->copying = batch;
 	return mvcc_backup_begin(s->backend, looks->copy, &looks->backup, why, sizeof(why));
 }
 
 /* One step a batch; in the end all that are left. */
-static int backup_go_on(struct looks *looks, size_t batch)
+static int backup_go_on(struct looks *looks, struct session *s, size_t batch)
 {
 	int r;
 
+	s->progress->what = "backing up";
 	do {
 		r = mvcc_backup_step(looks->backup, STEP_BYTES);
 	} while (r > 0 && batch == BACKUP_TO);
@@ -249,11 +251,10 @@ int looks_after(struct looks *looks, struct session *s, size_t batch)
 {
 	int r = 0;
 
-	s->progress->what = "backing up";
 	if (looks->store && batch == BACKUP_FROM)
 		r = backup_begin(looks, s, batch);
 	else if (looks->backup)
-		r = backup_go_on(looks, batch);
+		r = backup_go_on(looks, s, batch);
 	if (!r && batch == REOPEN)
 		r = open_again(looks, s);
 	for (size_t i = 0; i < ARRAY_SIZE(all) && !r && batch % LOOK_EVERY == LOOK_EVERY - 1; i++) {

@@ -84,20 +84,29 @@ char *__wrap_strdup(const char *s)
 
 #define FRAMES 16
 
-/* Excused is what crashes inside Berkeley DB, or in libc when called from there. */
+static bool is_of(const void *frame, const char *library)
+{
+	Dl_info where;
+
+	return dladdr(frame, &where) && strstr(where.dli_fname, library);
+}
+
+/* Excused is what crashes inside Berkeley DB, or below it in libc. */
 static void on_crash(int signal_number)
 {
 	struct trace *t = heap.attempt ? heap.attempt->trace : NULL;
 	void *frames[FRAMES];
-	int n = backtrace(frames, FRAMES);
+	int n = backtrace(frames, FRAMES), i = 0;
 	Dl_info where;
 
 	heap.attempt = NULL;
-	for (int i = 1; i < n && t; i++) {
-		if (!dladdr(frames[i], &where) || strstr(where.dli_fname, "/libc.so"))
-			continue;
-		if (!strstr(where.dli_fname, "/libdb-"))
-			break;
+	/* first comes this function, then the one of libc that has called it */
+	while (i < n && !is_of(frames[i], "/libc.so"))
+		i++;
+	while (i < n && (is_of(frames[i], "/libc.so") || is_of(frames[i], "/libasan.so")))
+		i++;
+	if (t && i < n && is_of(frames[i], "/libdb-")) {
+		dladdr(frames[i], &where);
 		snprintf(t->which, sizeof(t->which), "in Berkeley DB, %s(), while %s",
 			 where.dli_sname ? where.dli_sname : "?", t->progress.what);
 		t->excused = true;

@@ -50,15 +50,17 @@ static void run(void *arg)
 	r = session_open(&s, a->points->model, a->looks.store);
 	if (!r)
 		r = model_run(&s, 0, a->points->batches);
-	if (!r && disk)
+	/* a store on disk is not closed after an error */
+	if (!r || !disk) {
+		s.progress->what = "closing";
+		looks_end(&a->looks);
 		session_close(&s);
+	}
 	a->points->end(a);
 	a->trace->copied = a->looks.copied;
-	/* a store on disk is not closed after an error */
-	if (disk)
+	/* Berkeley DB does not free all that it has where something failed */
+	if (disk && (r || a->trace->met))
 		_exit(0);
-	looks_end(&a->looks);
-	session_close(&s);
 }
 
 /* --- what came of it -------------------------------------------------------- */

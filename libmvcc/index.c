@@ -230,6 +230,17 @@ void index_approach(const struct index *index, struct slice name, struct index_p
 	path->node[0] = node;
 }
 
+bool index_same_leaf(const struct index_path *path, struct slice name)
+{
+	for (unsigned int l = 1; l < path->depth; l++) {
+		const struct node *node = path->node[l];
+
+		if (path->at[l] + 1 < node->n)
+			return digest(name, node->skip) < node->digest[path->at[l] + 1];
+	}
+	return true;
+}
+
 /* The rest of the way. */
 static struct key *leaf_find(struct index_path *path, struct slice name)
 {

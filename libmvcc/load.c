@@ -12,7 +12,10 @@
 #include "include/endian_bytes.h"
 #include "libmvcc/mvcc_i.h"
 
-#define GROUP_MAX (1 << 18)
+/* Records of a group: as many, or a share of the keys that the index has already, so that
+ * of the keys that a leaf gets in a large index several are in the same group. */
+#define GROUP_MIN ((size_t)1 << 18)
+#define GROUP_SHARE 8
 #define DIGITS 8			/* of a head, 8 bits each */
 #define KEYS_AHEAD 32			/* memory is asked for so many keys before their turn */
 
@@ -63,17 +66,19 @@ static int load_kv(const struct mvcc *store, int64_t main, uint32_t sub, struct 
 	return main < store->revision && store->revisions ? -EBADMSG : 0;
 }
 
-/* Puts one record into the index, which takes its key over, or frees it. */
-static int load_index(struct mvcc *store, struct loaded *item)
+/* Puts one record into the index, which takes its key over, or frees it. @path is the way
+ * to the record before it in order, or has no depth. */
+static int load_index(struct mvcc *store, struct loaded *item, struct index_path *path)
 {
 	struct key *fresh = item->key, *key;
-	struct index_path path;
 	bool was_live;
 	int r;
 
-	key = index_seek(&store->index, key_slice(fresh), &path);
+	if (!path->depth || !index_same_leaf(path, key_slice(fresh)))
+		index_approach(&store->index, key_slice(fresh), path);
+	key = index_arrive(&store->index, key_slice(fresh), path);
 	if (!key) {
-		r = index_insert(&store->index, &path, fresh);
+		r = index_insert(&store->index, path, fresh);
 		if (r)
 			return r;
 		item->key = NULL;
@@ -83,7 +88,7 @@ static int load_index(struct mvcc *store, struct loaded *item)
 	r = key_push(key, fresh->mod, fresh->sub, fresh->create, fresh->version);
 	if (r)
 		return r;
-	index_changed(&store->index, &path, was_live);
+	index_changed(&store->index, path, was_live);
 	return leased_add(store, key, item->lease);
 }
 
@@ -164,13 +169,14 @@ static void sort_ties(struct loaded *items, size_t n)
 
 static int load_sorted(struct mvcc *store, struct loaded *items, size_t n)
 {
+	struct index_path path = { .depth = 0 };
 	int r = 0;
 
 	for (size_t i = 0; i < n; i++) {
 		if (i + KEYS_AHEAD < n)
 			key_fetch(items[i + KEYS_AHEAD].key);
 		if (!r)
-			r = load_index(store, &items[i]);
+			r = load_index(store, &items[i], &path);
 		key_free(items[i].key);
 	}
 	return r;
@@ -190,6 +196,8 @@ static int load_flush(struct load *load)
 	if (other) {
 		sorted = sort_heads(load->items, other, load->n);
 		sort_ties(sorted, load->n);
+	} else {
+		sort_items(sorted, load->n, sizeof(*sorted), loaded_less);
 	}
 	r = load_sorted(load->store, sorted, load->n);
 	free(other);
@@ -202,6 +210,7 @@ static int load_add(struct load *load, struct key *key, int64_t lease)
 {
 	struct slice name = key_slice(key), first;
 	int r = vec_grow(&load->items, &load->cap, load->n);
+	size_t most;
 
 	if (r) {
 		key_free(key);
@@ -210,7 +219,8 @@ static int load_add(struct load *load, struct key *key, int64_t lease)
 	first = load->n ? key_slice(load->items[0].key) : name;
 	load->shared = load->n ? MIN(load->shared, slice_shared(name, first)) : name.len;
 	load->items[load->n++] = (struct loaded){ .key = key, .lease = lease };
-	return load->n == GROUP_MAX ? load_flush(load) : 0;
+	most = MAX((size_t)load->store->index.keys / GROUP_SHARE, GROUP_MIN);
+	return load->n >= most ? load_flush(load) : 0;
 }
 
 static int load_revision(void *arg, int64_t main, uint32_t sub, struct slice value)

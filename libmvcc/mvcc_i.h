@@ -170,6 +170,9 @@ struct key *index_seek(const struct index *index, struct slice name, struct inde
  * time for something else, if it leaves the index alone. */
 void index_approach(const struct index *index, struct slice name, struct index_path *path);
 struct key *index_arrive(const struct index *index, struct slice name, struct index_path *path);
+/* Whether index_approach() to @name would end where @path does, the way to a key that is
+ * not above it. */
+bool index_same_leaf(const struct index_path *path, struct slice name);
 /* Asks memory for what searches for these names look at, values and histories too. */
 #define INDEX_AHEAD_MAX 16
 void index_ahead(const struct index *index, const struct slice *names, size_t n);

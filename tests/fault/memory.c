@@ -20,7 +20,7 @@
 #include "include/bug.h"
 #include "tests/fault/points.h"
 
-#define STRIDE 499
+#define STRIDE 97
 
 static const struct fault_kind kinds[] = {
 	{ "in memory, once", .in_memory = true, .fault = &(const bool){ false } },

@@ -214,12 +214,15 @@ static struct ask choose(struct test *t, struct client *client)
 {
 	const struct state *s = &t->state;
 	struct ask a = { .op = OP_DEFRAGMENT };
-	int64_t to = s->revision - (int64_t)draw(t, KEEP_REVISIONS);
+	int64_t span = s->revision - s->compacted;
 
 	if (client->number < N_CLIENTS)
 		a = choose_key_op(t, &t->state.clients[client->number]);
-	else if (draw(t, 8) && to > s->compacted + 1)
-		a = (struct ask){ .op = OP_COMPACT, .value = to };
+	else if (draw(t, 8) && span > 1)
+		a = (struct ask){
+			.op = OP_COMPACT, .value = s->revision - (int64_t)draw(t,
+					(uint64_t)MIN(span - 1, (int64_t)KEEP_REVISIONS)),
+		};
 	a.client = client->number;
 	return a;
 }

@@ -52,12 +52,35 @@ static int paths_make(const struct kvd_config *config, struct paths *p)
 	return -ENOMEM;
 }
 
+static int sync_parent(const char *path)
+{
+	char *copy = strdup(path);
+	int fd = copy ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	int err = fd < 0 || fsync(fd) ? -errno : 0;
+
+	if (fd >= 0)
+		close(fd);
+	free(copy);
+	return err;
+}
+
+/* Else a loss of power takes the directory away with all that is durable in it. */
+static int sync_name(const char *path, char *why, size_t why_size)
+{
+	int err = sync_parent(path);
+
+	if (err)
+		snprintf(why, why_size, "cannot make the name of %s durable: %s", path,
+			 strerror(-err));
+	return err;
+}
+
 static int make_dir(const char *path, char *why, size_t why_size)
 {
 	struct stat st;
 
 	if (!mkdir(path, 0700))
-		return 0;
+		return sync_name(path, why, why_size);
 	if (errno != EEXIST) {
 		snprintf(why, why_size, "cannot make the directory %s: %s", path, strerror(errno));
 		return -errno;
@@ -67,6 +90,14 @@ static int make_dir(const char *path, char *why, size_t why_size)
 		return -ENOTDIR;
 	}
 	return 0;
+}
+
+/* One that may be left of a start which ended before its name was durable. */
+static int make_own_dir(const char *path, char *why, size_t why_size)
+{
+	int err = make_dir(path, why, why_size);
+
+	return err ? err : sync_name(path, why, why_size);
 }
 
 /* With the directories above it, as etcd makes them. */
@@ -173,18 +204,6 @@ static void remove_unfinished(const char *path)
 	rmdir(path);
 }
 
-static int sync_parent(const char *path)
-{
-	char *copy = strdup(path);
-	int fd = copy ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-	int err = fd < 0 || fsync(fd) ? -errno : 0;
-
-	if (fd >= 0)
-		close(fd);
-	free(copy);
-	return err;
-}
-
 static int fill_log(const struct wal_args *args, const struct disk_first *first, char *why,
 		    size_t why_size)
 {
@@ -236,7 +255,7 @@ static int open_store(struct disk *disk, const struct kvd_config *config, const 
 		.dir = dir, .cache_bytes = 32 << 20, .log_bytes = STORE_LOG_BYTES,
 	};
 	struct mvcc_args args = { .cache_bytes = (size_t)config->cache_bytes };
-	int err = make_dir(dir, why, why_size);
+	int err = make_own_dir(dir, why, why_size);
 
 	if (!err)
 		err = mvcc_bdb_open(&bdb, &disk->backend, why, why_size);
@@ -293,7 +312,7 @@ int disk_open(struct disk *disk, const struct kvd_config *config, const struct d
 	if (err >= 0)
 		err = make_dirs(config->data_dir, why, why_size);
 	if (!err)
-		err = make_dir(p.member, why, why_size);
+		err = make_own_dir(p.member, why, why_size);
 	if (!err && !found)
 		err = create_log(&args, first, why, why_size);
 	if (!err)

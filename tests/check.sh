@@ -108,6 +108,7 @@ suite fault/power "$O/tests/fault/power"
 suite fault/error "$O/tests/fault/error"
 suite fault/damage "$O/tests/fault/damage"
 suite fault/memory "$O/tests/fault/memory"
+suite fault/kvd_power tests/fault/kvd_power.sh 48
 suite fault/bad_input tests/fault/bad_input.sh
 suite fault/kill tests/fault/kill.sh 10
 

@@ -40,7 +40,8 @@ static void on_error(const DB_ENV *env, const char *prefix, const char *message)
 {
 	struct bdb *bdb = env->app_private;
 
-	if (!bdb->said[0])
+	/* that there is no environment to join it says whenever it makes one */
+	if (!bdb->said[0] && strncmp(message, "BDB1546", 7))
 		snprintf(bdb->said, sizeof(bdb->said), "%s", message);
 }
 
@@ -461,6 +462,9 @@ static int bdb_start(struct bdb *bdb, const struct mvcc_bdb_args *args)
 		r = pages_start(bdb);
 	if (!r)
 		r = env_open(bdb, args);
+	/* a log that there was no memory to read is no shorter one */
+	if (!r && memory_was_short())
+		r = -ENOMEM;
 	if (!r)
 		pages_recovered(bdb->pages);
 	if (!r)

@@ -91,6 +91,19 @@ void *memory_resize(void *p, size_t size)
 	return noted(realloc(p, size));
 }
 
+/*
+ * Who was denied memory may believe anything of the files: in recovery a record that
+ * cannot be read, for want of room for it, is the end of the log to Berkeley DB, which
+ * then cuts the log off there. So nothing is written, cut or removed after that; the
+ * error is final anyway.
+ */
+static bool denied(void)
+{
+	if (memory_was_short())
+		errno = ENOMEM;
+	return memory_was_short();
+}
+
 /* --- which files ---------------------------------------------------------- */
 
 /* Without slashes at the end. */
@@ -331,7 +344,7 @@ int file_rename(const char *from, const char *to)
 
 	if (r)
 		return hook_result(result(r));
-	if (rename(from, to))
+	if (denied() || rename(from, to))
 		return hook_result(-1);
 	rename_guarded(from, to);
 	return hook_result(sync_directory_of(to));
@@ -342,7 +355,9 @@ int file_unlink(const char *path)
 {
 	int r = settle_name(path);
 
-	return hook_result(r ? result(r) : unlink(path));
+	if (r)
+		return hook_result(result(r));
+	return hook_result(denied() ? -1 : unlink(path));
 }
 
 /* --- reading and writing -------------------------------------------------- */
@@ -400,6 +415,8 @@ ssize_t file_write(int fd, const void *buf, size_t n)
 	struct guarded *f = guarded(fd);
 	int r;
 
+	if (denied())
+		return -1;
 	if (!f)
 		return write_all(fd, buf, n);
 	r = pages_add(f->pages, &(struct page_place){
@@ -422,7 +439,7 @@ int file_truncate(int fd, off_t len)
 {
 	struct guarded *f = guarded(fd);
 
-	if (f && result(pages_settle(f->pages)))
+	if (denied() || (f && result(pages_settle(f->pages))))
 		return hook_result(-1);
 	return hook_result(ftruncate(fd, len) ? failed() : 0);
 }

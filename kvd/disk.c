@@ -17,6 +17,8 @@
 #define HASH_BYTES (1 << 20)
 #define RECLAIM_BYTES (256 << 10)
 #define SCRUB_BYTES (1 << 20)
+/* Whoever waits for an answer waits for the loop and the log; the store comes after. */
+#define STORE_NICE 5
 
 /* --- paths ---------------------------------------------------------------- */
 
@@ -544,7 +546,9 @@ int disk_start(struct disk *disk, struct core *core, uv_loop_t *loop)
 
 	disk->core = core;
 	disk->log = (struct worker){ .run = run_log, .done = logged, .user = disk };
-	disk->writer = (struct worker){ .run = run_store, .done = stored, .user = disk };
+	disk->writer = (struct worker){
+		.run = run_store, .done = stored, .user = disk, .nice = STORE_NICE,
+	};
 	err = worker_start(&disk->log, loop, "kvd-log");
 	if (err)
 		return err;

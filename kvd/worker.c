@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 #include <signal.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "kvd/worker.h"
 
@@ -9,6 +11,8 @@ static void *worker_main(void *arg)
 	struct worker *w = arg;
 	struct list jobs;
 
+	if (w->nice)
+		setpriority(PRIO_PROCESS, (id_t)gettid(), getpriority(PRIO_PROCESS, 0) + w->nice);
 	pthread_mutex_lock(&w->lock);
 	for (;;) {
 		while (list_empty(&w->in) && !w->stop)

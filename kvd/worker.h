@@ -18,6 +18,7 @@ struct worker {
 	void (*run)(struct worker *worker, struct list *jobs);	/* on the thread */
 	void (*done)(struct worker *worker, struct list *jobs);	/* on the loop */
 	void *user;
+	int nice;		/* of the thread; above 0, others go first */
 
 	uv_async_t async;
 	pthread_t thread;

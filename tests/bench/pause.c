@@ -203,6 +203,8 @@ static void on_timer(uv_timer_t *timer)
 static void run_phase(struct load *load, const char *title, void (*beside)(struct load *load),
 		      bool again)
 {
+	uint64_t took;
+
 	load->sent = load->done = load->failed = load->late = 0;
 	load->running = true;
 	load->beside = beside;
@@ -213,10 +215,11 @@ static void run_phase(struct load *load, const char *title, void (*beside)(struc
 	if (beside)
 		beside(load);
 	uv_run(load->loop, UV_RUN_DEFAULT);
+	took = uv_hrtime() - load->began;
 	/* what is done again and again is still under way once */
 	while (!load->beside_done)
 		uv_run(load->loop, UV_RUN_ONCE);
-	print_line(title, uv_hrtime() - load->began, &load->times, load->late);
+	print_line(title, took, &load->times, load->late);
 	if (load->failed)
 		printf("%24llu of them were refused\n", (unsigned long long)load->failed);
 }

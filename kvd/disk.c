@@ -13,7 +13,6 @@
 #include "kvd/disk.h"
 
 /* Of records that are hashed, or copied to be rid of those among them, in one go. */
-#define STORE_LOG_BYTES (16 << 20)	/* of one of Berkeley DB's log files */
 #define HASH_BYTES (1 << 20)
 #define RECLAIM_BYTES (256 << 10)
 #define SCRUB_BYTES (1 << 20)
@@ -254,7 +253,7 @@ static int open_store(struct disk *disk, const struct kvd_config *config, const 
 		      char *why, size_t why_size)
 {
 	struct mvcc_bdb_args bdb = {
-		.dir = dir, .cache_bytes = 32 << 20, .log_bytes = STORE_LOG_BYTES,
+		.dir = dir, .cache_bytes = 32 << 20,
 	};
 	struct mvcc_args args = { .cache_bytes = (size_t)config->cache_bytes };
 	int err = make_own_dir(dir, why, why_size);

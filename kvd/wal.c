@@ -20,6 +20,8 @@
 #define BUFFER_KEEP_BYTES (4 << 20)
 /* Blocks are filled with zeroes by so many bytes before records come to them. */
 #define FILL_BYTES (256 << 10)
+/* Of a segment that was removed, so many bytes are freed after each sync. */
+#define FREE_BYTES (256 << 10)
 
 static struct wal_segment *last_segment(struct wal *wal)
 {
@@ -34,6 +36,7 @@ static struct wal *wal_new(const struct wal_args *args)
 		return NULL;
 	wal->dir_fd = -1;
 	wal->fd = -1;
+	wal->removed = -1;
 	wal->segment_bytes = args->segment_bytes ? args->segment_bytes : WAL_SEGMENT_BYTES;
 	wal->no_sync = args->no_sync;
 	return wal;
@@ -45,6 +48,8 @@ void wal_close(struct wal *wal)
 		return;
 	if (wal->fd >= 0)
 		close(wal->fd);
+	if (wal->removed >= 0)
+		close(wal->removed);
 	if (wal->dir_fd >= 0)
 		close(wal->dir_fd);
 	blob_put(wal->metadata);
@@ -220,10 +225,31 @@ int wal_append(struct wal *wal, const struct raft_entry *entries, size_t n,
 	return wal->error;
 }
 
+/* Some of what a removed segment takes: all at once is milliseconds, for which those who
+ * append would wait. */
+static int free_some(struct wal *wal)
+{
+	struct stat st;
+	int r = 0;
+
+	if (wal->removed < 0)
+		return 0;
+	if (fstat(wal->removed, &st) < 0)
+		return -errno;
+	if (st.st_size > FREE_BYTES)
+		return ftruncate(wal->removed, st.st_size - FREE_BYTES) < 0 ? -errno : 0;
+	if (close(wal->removed) < 0)
+		r = -errno;
+	wal->removed = -1;
+	return r;
+}
+
 int wal_sync(struct wal *wal)
 {
 	if (!wal->error && !wal->synced)
 		wal->error = sync_data(wal);
+	if (!wal->error)
+		wal->error = free_some(wal);
 	return wal->error;
 }
 
@@ -285,10 +311,23 @@ static size_t first_needed(const struct wal *wal, uint64_t index)
 	return SIZE_MAX;
 }
 
+/* What is left of the one before goes at once. */
+static int remove_segment(struct wal *wal, const struct wal_segment *segment)
+{
+	char name[WAL_NAME_BYTES];
+
+	if (wal->removed >= 0)
+		close(wal->removed);
+	wal_name(segment, ".wal", name);
+	wal->removed = openat(wal->dir_fd, name, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (unlinkat(wal->dir_fd, name, 0) < 0 && errno != ENOENT)
+		return -errno;
+	return 0;
+}
+
 static int release(struct wal *wal, uint64_t index)
 {
 	size_t first = first_needed(wal, index), n;
-	char name[WAL_NAME_BYTES];
 	int r;
 
 	if (first == 0 || first == SIZE_MAX)
@@ -299,9 +338,9 @@ static int release(struct wal *wal, uint64_t index)
 			return r;
 	}
 	for (n = 0; n < first; n++) {
-		wal_name(&wal->segments[n], ".wal", name);
-		if (unlinkat(wal->dir_fd, name, 0) < 0 && errno != ENOENT)
-			return -errno;
+		r = remove_segment(wal, &wal->segments[n]);
+		if (r < 0)
+			return r;
 	}
 	wal->n_segments -= first;
 	memmove(wal->segments, wal->segments + first, wal->n_segments * sizeof(*wal->segments));

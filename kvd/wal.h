@@ -78,7 +78,7 @@ uint64_t wal_last_index(const struct wal *wal);
 /* Records that the store holds everything up to @meta->index; does not wait. */
 int wal_snapshot(struct wal *wal, const struct raft_snapshot_meta *meta);
 /* Removes the segments that hold only entries at and below @index, the oldest first;
- * syncs before. */
+ * syncs before. The room of the last of them comes back in pieces, with later syncs. */
 int wal_release(struct wal *wal, uint64_t index);
 /* Bytes written since it was opened. */
 uint64_t wal_written(const struct wal *wal);

@@ -97,6 +97,7 @@ struct wal {
 	uint64_t filled;		/* and up to where it was written to, if only zeroes */
 	uint64_t last_index;		/* of the last entry, or of a snapshot beyond it */
 	uint64_t written;		/* bytes, since it was opened */
+	int removed;			/* a segment without a name, or -1 */
 
 	struct blob *metadata;
 	struct raft_hard_state hard_state;

@@ -28,7 +28,7 @@
 #define FORMAT 2
 #define CACHE_BYTES_DEFAULT ((size_t)32 << 20)
 #define LOG_BUFFER_BYTES (1u << 20)
-#define LOG_FILE_BYTES_DEFAULT (32u << 20)
+#define LOG_FILE_BYTES_DEFAULT (4u << 20)
 #define SEGMENT_BYTES_DEFAULT (64 << 20)
 #define BULK_PUTS 4096
 #define SCAN_BYTES (1u << 20)
@@ -223,7 +223,7 @@ static int bdb_sync(struct mvcc_backend *backend)
 	int r = bdb_error(env->log_flush(env, NULL));
 
 	if (!r)
-		r = bdb_error(env->txn_checkpoint(env, bdb->log_bytes / 2048, 0, 0));
+		r = bdb_error(env->txn_checkpoint(env, bdb->log_bytes / 512, 0, 0));
 	return bdb_explain(bdb, r);
 }
 

@@ -92,8 +92,8 @@ void mvcc_fetch_release(struct mvcc_fetch *fetch);
 struct mvcc_bdb_args {
 	const char *dir;	/* exists, ours alone; a DB_CONFIG in it is refused */
 	size_t cache_bytes;	/* Berkeley DB's own page cache */
-	size_t log_bytes;	/* of one of its log files, and a checkpoint for each half of
-				   one; 0 means 32 MiB; at least 64 KiB */
+	size_t log_bytes;	/* of one of its log files, and a checkpoint for each two of
+				   them; 0 means 4 MiB; at least 64 KiB */
 	size_t segment_bytes;	/* of one file of revisions, about; 0 means 64 MiB */
 };
 

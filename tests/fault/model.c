@@ -10,7 +10,7 @@
 #define CACHE_BYTES (64 << 10)
 #define RING_EVENTS 32
 #define BDB_CACHE_BYTES (256 << 10)
-#define BDB_LOG_BYTES (256 << 10)
+#define BDB_LOG_BYTES (64 << 10)
 #define BDB_SEGMENT_BYTES (64 << 10)
 #define RECLAIM_BYTES (8 << 10)
 

@@ -68,7 +68,7 @@ static void log_files_go_while_it_runs(void **state)
 	int n, first, most = 0;
 
 	dir_new(rig.dir, sizeof(rig.dir));
-	open_small(&rig, 128 << 10);
+	open_small(&rig, 64 << 10);
 	for (int i = 0; i < 150; i++) {
 		write_batch(&rig, i);
 		if (i % 2)

@@ -4,11 +4,10 @@
  * is written to, and whatever moment the process ends at. The store in memory, to which
  * the same is done, says what must be there.
  */
-#include <dirent.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "tests/unit/mvcc_util.h"
+#include "tests/unit/removed_files.h"
 
 #define KEYS 60
 #define VALUE_MAX 6000
@@ -31,7 +30,7 @@ static uint64_t next(struct pair *p, uint64_t below)
 static void open_bdb(struct rig *rig)
 {
 	const struct mvcc_bdb_args args = {
-		.dir = rig->dir, .cache_bytes = 1 << 20, .log_bytes = 1 << 20,
+		.dir = rig->dir, .cache_bytes = 1 << 20, .log_bytes = 256 << 10,
 		.segment_bytes = SEGMENT_BYTES,
 	};
 	char why[256] = "";
@@ -229,22 +228,6 @@ static void files_shrink(void **state)
 	fill(&p, 300);
 	expect_same(&p);
 	pair_close(&p);
-}
-
-/* The files that this process has open and that have no name any more. */
-static int64_t removed_bytes(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	const struct dirent *e;
-	int64_t sum = 0;
-	struct stat st;
-
-	assert_non_null(dir);
-	while ((e = readdir(dir)))
-		if (!fstatat(dirfd(dir), e->d_name, &st, 0) && S_ISREG(st.st_mode) && !st.st_nlink)
-			sum += st.st_size;
-	closedir(dir);
-	return sum;
 }
 
 /* The file system is not asked to free a whole segment at once. */

@@ -8,7 +8,7 @@
 static void open_small(struct rig *rig)
 {
 	const struct mvcc_bdb_args args = {
-		.dir = rig->dir, .cache_bytes = 1 << 20, .log_bytes = 256 << 10,
+		.dir = rig->dir, .cache_bytes = 1 << 20, .log_bytes = 64 << 10,
 		.segment_bytes = SEGMENT_BYTES,
 	};
 	char why[256] = "";

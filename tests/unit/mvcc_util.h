@@ -55,7 +55,7 @@ static inline void rig_open_backend(struct rig *rig)
 {
 	/* Berkeley DB fills the rest of its log file with zeros when it is opened */
 	const struct mvcc_bdb_args args = {
-		.dir = rig->dir, .cache_bytes = 1 << 20, .log_bytes = 1 << 20,
+		.dir = rig->dir, .cache_bytes = 1 << 20, .log_bytes = 256 << 10,
 	};
 	char why[256] = "";
 

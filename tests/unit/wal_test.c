@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* kvd/wal: what was appended comes back, from where it is asked for. */
+#include "tests/unit/removed_files.h"
 #include "tests/unit/wal_log.h"
 
 static void test_round_trip(void **state)
@@ -96,6 +97,29 @@ static void test_segments(void **state)
 	assert_true(count_files(".wal") <= 2);
 	assert_int_equal(try_open(9, &c, &wal), -ENODATA);
 	assert_non_null(strstr(why, "the log begins at entry"));
+}
+
+/* The room of a segment that was removed comes back with the syncs after that. */
+static void test_removed_segment(void **state)
+{
+	int64_t before = removed_bytes(), last, now;
+	struct wal *wal = create(1 << 20);
+	int cuts = 0;
+
+	for (uint64_t i = 1; i <= 12; i++)
+		append(wal, 1, i, 1, 100000);
+	assert_int_equal(wal_release(wal, 11), 0);
+	last = removed_bytes() - before;
+	assert_true(last > 1 << 20);
+	for (uint64_t i = 13; last; i++, cuts++) {
+		append(wal, 1, i, 1, 10);
+		assert_int_equal(wal_sync(wal), 0);
+		now = removed_bytes() - before;
+		assert_true(now < last && last - now <= 256 << 10);
+		last = now;
+	}
+	assert_true(cuts > 3);
+	wal_close(wal);
 }
 
 /* The tail of a log is replaced, also where the old one is in an earlier segment. */
@@ -289,6 +313,7 @@ int main(void)
 		TEST(test_round_trip),
 		TEST(test_entry_types_and_limits),
 		TEST(test_segments),
+		TEST(test_removed_segment),
 		TEST(test_replace),
 		TEST(test_snapshot_record),
 		TEST(test_foreign_files),

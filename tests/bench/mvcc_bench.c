@@ -23,6 +23,7 @@
 
 #define RANGE_KEYS 1000
 #define GROUP 16			/* keys that are named ahead */
+#define HOT_KEYS 10000
 #define EVERYTHING ((size_t)1 << 40)	/* a cache that nothing leaves */
 
 /* --- laps and lines ------------------------------------------------------- */
@@ -274,7 +275,8 @@ static void bench_apply(struct bench *b)
 
 /* --- reading -------------------------------------------------------------- */
 
-static void read_points(struct bench *b, struct rig *rig)
+/* The first @among keys of the order, again and again. */
+static void read_points(struct bench *b, struct rig *rig, size_t among, const char *title)
 {
 	struct mvcc_read read = { 0 };
 	struct mvcc_result result;
@@ -287,11 +289,11 @@ static void read_points(struct bench *b, struct rig *rig)
 	lap = lap_begin(b->n);
 	for (size_t i = 0; i < b->n; i++) {
 		lap_tick(&lap, i);
-		read.range.key = key_mixed(b, name, i);
+		read.range.key = key_mixed(b, name, i % among);
 		must(mvcc_range(rig->store, &read, &fetch, &result), "mvcc_range");
 		BUG_ON(result.n != 1);
 	}
-	lap_end(&lap, "read of one key, cached");
+	lap_end(&lap, title);
 	mvcc_result_release(&result);
 	mvcc_fetch_release(&fetch);
 }
@@ -368,9 +370,10 @@ static void bench_read(struct bench *b)
 	rig_open_mem(&rig, EVERYTHING);
 	rig_puts(&rig, b, NULL);
 	order_turn(b);
-	read_points(b, &rig);
+	read_points(b, &rig, b->n, "read of one key, cached");
 	order_turn(b);
 	read_points_ahead(b, &rig);
+	read_points(b, &rig, MIN(b->n, (size_t)HOT_KEYS), "read of one of 10,000 hot keys");
 	read_ranges(b, &rig);
 	rig_close(&rig);
 }

@@ -567,7 +567,7 @@ int core_turn(struct core *core, uint64_t now)
 	    (err = core_run_reads(core)) < 0)
 		return err;
 	core_run_reclaim(core);
-	return 0;
+	return core_give_back(core);
 }
 
 void core_wind_down(struct core *core)
@@ -584,6 +584,6 @@ void core_wind_down(struct core *core)
 bool core_busy(const struct core *core)
 {
 	return may_compact(core) || core_hash_busy(core) ||
-	       core_reclaim_busy(core) ||
+	       core_reclaim_busy(core) || core->giving_back ||
 	       (core->queue_at < core->queue_n && core_may_apply(core));
 }

@@ -16,6 +16,9 @@
 #define UNSYNCED_BYTES_MAX (16 << 20)
 /* Keys whose history one turn may compact; a millisecond's work. */
 #define COMPACT_SLICE 250
+/* Values, and entries of the log, that one turn gives the memory of back; half a
+ * millisecond's work. */
+#define TRIM_SLICE 1000
 /* Keys that one turn looks at for a hash; hashes of compactions that are kept, as in
  * etcd; and clients that may wait for one. */
 #define HASH_SLICE 2000
@@ -136,6 +139,8 @@ struct core {
 	uint64_t batch_index, batch_term;	/* applied index in the batch that is out */
 	uint64_t stored, stored_term;	/* applied index in the store */
 	uint64_t synced;		/* and durable there */
+	uint64_t forget;		/* raft may forget the entries up to here */
+	bool giving_back;		/* the last turn left memory to be given back */
 	size_t unsynced_bytes;		/* of payloads applied since the last sync began */
 	bool campaigned;
 
@@ -206,6 +211,8 @@ bool core_may_apply(const struct core *core);
 int core_queue_append(struct core *core, struct core_messages *after);
 void core_append_free(struct core_append *append);
 void core_note_applied(struct core *core);
+/* Memory that is not needed any more goes back in slices. */
+int core_give_back(struct core *core);
 
 int core_step(struct core *core, const struct raft_event *event);
 

@@ -220,8 +220,33 @@ static void release_log(struct core *core)
 	append->snapshot.term = core->stored_term;
 	append->release_index = keep;
 	list_add_tail(&core->appends, &append->node);
-	if (keep)
-		core_step(core, &(struct raft_event){ .type = RAFT_COMPACT, .index = keep });
+	core->forget = keep;
+}
+
+static int forget_entries(struct core *core)
+{
+	uint64_t first = core->status.first_index;
+	struct raft_event event = { .type = RAFT_COMPACT };
+	int err;
+
+	if (core->forget < first)
+		return 0;
+	event.index = MIN(core->forget, first + TRIM_SLICE - 1);
+	err = core_step(core, &event);
+	raft_status(core->raft, &core->status);
+	/* raft needs them yet: the next sync asks again */
+	if (core->status.first_index == first)
+		core->forget = 0;
+	return MIN(err, 0);
+}
+
+int core_give_back(struct core *core)
+{
+	int err = forget_entries(core);
+
+	core->giving_back = mvcc_trim(core->state.store, TRIM_SLICE) ||
+		core->forget >= core->status.first_index;
+	return err;
 }
 
 void core_stored(struct core *core, struct core_batch *batch)

@@ -61,27 +61,26 @@ struct blob *batch_find(const struct mvcc *store, int64_t main, uint32_t sub)
 	return b ? b : find_in(store->out, main, sub);
 }
 
-static void batch_release(struct mvcc_batch *b)
+/* Lets go of what a batch held, at most @n blobs. True while there is more. */
+static bool batch_empty(struct mvcc_batch *b, size_t n)
 {
-	for (size_t i = 0; i < b->n_puts; i++) {
-		if (i + AHEAD < b->n_puts)
-			__builtin_prefetch(b->puts[i + AHEAD].kv, 1);
-		blob_put(b->puts[i].kv);
+	for (; b->n_puts && n; n--) {
+		if (b->n_puts > AHEAD)
+			__builtin_prefetch(b->puts[b->n_puts - AHEAD - 1].kv, 1);
+		blob_put(b->puts[--b->n_puts].kv);
 	}
-	for (size_t i = 0; i < b->n_records; i++) {
-		blob_put(b->records[i].key);
-		blob_put(b->records[i].value);
+	for (; b->n_records && n; n--) {
+		blob_put(b->records[--b->n_records].key);
+		blob_put(b->records[b->n_records].value);
 	}
-	b->n_puts = 0;
-	b->n_drops = 0;
-	b->n_records = 0;
-	b->bytes = 0;
+	return b->n_puts || b->n_records;
 }
 
-/* Its arrays are what the next one needs, unless it was uncommonly large. */
+/* An empty one has arrays as the next one needs them, unless they are uncommonly large. */
 static void batch_reuse(struct mvcc_batch *b)
 {
-	batch_release(b);
+	b->n_drops = 0;
+	b->bytes = 0;
 	if (b->cap_puts > KEEP_MAX || b->cap_drops > KEEP_MAX || b->cap_records > KEEP_MAX) {
 		free(b->puts);
 		free(b->drops);
@@ -90,11 +89,22 @@ static void batch_reuse(struct mvcc_batch *b)
 	}
 }
 
+/* The same for the batch that was stored last. */
+static bool spare_empty(struct mvcc *store, size_t n)
+{
+	if (!store->spare)
+		return false;
+	if (batch_empty(store->spare, n))
+		return true;
+	batch_reuse(store->spare);
+	return false;
+}
+
 void batch_free(struct mvcc_batch *b)
 {
 	if (!b)
 		return;
-	batch_release(b);
+	batch_empty(b, SIZE_MAX);
 	free(b->puts);
 	free(b->drops);
 	free(b->records);
@@ -113,6 +123,7 @@ struct mvcc_batch *mvcc_batch_take(struct mvcc *store)
 	BUG_ON(store->out || !store->spare || store->txn.open);
 	if (!mvcc_batch_pending(store))
 		return NULL;
+	spare_empty(store, SIZE_MAX);
 	store->spare->id = store->pending->id + 1;
 	store->out = store->pending;
 	store->pending = store->spare;
@@ -126,7 +137,13 @@ void mvcc_batch_done(struct mvcc *store, struct mvcc_batch *batch)
 	if (batch->n_puts)
 		store->stored = batch->puts[batch->n_puts - 1].main;
 	store->out = NULL;
-	batch_reuse(batch);
 	store->spare = batch;
-	cache_trim(store);
+	store->cache.tried = 0;
+}
+
+bool mvcc_trim(struct mvcc *store, size_t n)
+{
+	bool more = spare_empty(store, n);
+
+	return cache_trim(store, n) || more;
 }

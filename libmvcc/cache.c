@@ -23,6 +23,7 @@ static int cache_add(struct mvcc *store, struct key *key, struct blob *value)
 	key->hot = 0;
 	key->slot = (uint32_t)c->n;
 	c->slots[c->n++] = key;
+	c->tried = 0;
 	c->bytes += value_cost(value);
 	return 0;
 }
@@ -69,29 +70,34 @@ static void fetch_slots(const struct cache *c)
 }
 
 /*
- * Goes round twice at most: once to take the marks away, once to take the values.
- * Nothing leaves while a transaction is open: what it has made sure to be in memory
- * is still there when it writes.
+ * Looks at @n keys. The hand goes round twice at most without a value that leaves: once to
+ * take the marks away, once to take the values; then all that is left is not yet stored.
+ * Nothing leaves while a transaction is open: what it has made sure to be in memory is
+ * still there when it writes. True while there is more to do.
  */
-void cache_trim(struct mvcc *store)
+bool cache_trim(struct mvcc *store, size_t n)
 {
 	struct cache *c = &store->cache;
 	size_t limit = c->limit + pinned_bytes(store);
 
 	if (store->txn.open)
-		return;
-	for (size_t steps = 2 * c->n; steps && c->bytes > limit; steps--) {
+		return false;
+	for (; n && c->bytes > limit && c->tried < 2 * c->n; n--) {
 		struct key *key;
 
 		if (c->hand >= c->n)
 			c->hand = 0;
 		fetch_slots(c);
 		key = c->slots[c->hand];
-		if (key->mod > store->stored || key->hot)
+		c->tried++;
+		if (key->mod > store->stored || key->hot) {
 			key->hot = 0;
-		else
+		} else {
 			cache_drop(store, key);
+			c->tried = 0;
+		}
 		/* what takes the place of one that goes is the newest: it has its time */
 		c->hand++;
 	}
+	return c->bytes > limit && c->tried < 2 * c->n;
 }

@@ -432,8 +432,14 @@ int mvcc_backend_hash(struct mvcc_backend *backend, struct mvcc_hash *hash, size
 size_t mvcc_batch_pending(const struct mvcc *store);
 /* All of them, in order; NULL when there are none. At most one batch is out at a time. */
 struct mvcc_batch *mvcc_batch_take(struct mvcc *store);
-/* After mvcc_backend_write(): its values may now leave memory. Frees it. */
+/* After mvcc_backend_write(): its values may now leave memory. It is the store's again. */
 void mvcc_batch_done(struct mvcc *store, struct mvcc_batch *batch);
+/*
+ * Gives memory back, about @n values at a time: what the last batch held, and what the cache
+ * has above its limit. True while there is more. Ten thousand at once take milliseconds;
+ * what is left when the next batch is taken goes then.
+ */
+bool mvcc_trim(struct mvcc *store, size_t n);
 
 /* --- figures -------------------------------------------------------------- */
 

@@ -221,6 +221,7 @@ static inline size_t blob_cost(const struct blob *b)
 struct cache {
 	struct key **slots;
 	size_t n, cap, hand;
+	size_t tried;			/* by the hand, since it last did any good */
 	size_t bytes, limit;
 	int64_t hits, misses;
 };
@@ -229,7 +230,10 @@ size_t value_cost(const struct blob *value);
 /* The value of @key, which is its newest, is in memory. */
 int cache_set(struct mvcc *store, struct key *key, struct blob *value);
 void cache_drop(struct mvcc *store, struct key *key);
-void cache_trim(struct mvcc *store);
+bool cache_trim(struct mvcc *store, size_t n);
+
+/* Keys of the cache that a read looks at, whether they may leave. */
+#define TRIM_READ 256
 
 /* --- batch.c: what is not yet stored -------------------------------------- */
 

@@ -384,7 +384,9 @@ int mvcc_range(struct mvcc *store, const struct mvcc_read *read, struct mvcc_fet
 		r = range_plain(store, &want, read->range.key, out);
 	else
 		r = range_any(store, &g, current, &want, out);
-	cache_trim(store);
+	/* not before it has all: what it found in the cache, it comes back for */
+	if (!r)
+		cache_trim(store, TRIM_READ);
 	return r;
 }
 

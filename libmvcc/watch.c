@@ -421,11 +421,11 @@ static int watch_read(struct mvcc *store, struct mvcc_watcher *w, size_t max,
 	rd.want.known = fetch->n;
 	while (!r && reads_on(&rd))
 		r = rd.past || rd.next < store->ring.first ? read_past(&rd) : read_ring(&rd);
-	cache_trim(store);
 	if (r || rd.cold) {
 		mvcc_events_release(&rd.ev);
 		return r ? r : MVCC_COLD;
 	}
+	cache_trim(store, TRIM_READ);
 	advance(&rd);
 	mvcc_events_release(out);
 	*out = rd.ev;

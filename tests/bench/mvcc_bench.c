@@ -203,6 +203,8 @@ static void rig_flush(struct rig *rig)
 		must(mvcc_backend_sync(rig->backend), "mvcc_backend_sync");
 	}
 	mvcc_batch_done(rig->store, batch);
+	while (mvcc_trim(rig->store, BATCH))
+		continue;
 }
 
 static void rig_put(struct rig *rig, struct slice name, struct slice value)

@@ -347,6 +347,7 @@ static int run_batch(struct session *s, size_t number)
 	if (s->model->boundaries[number].sync)
 		mark(s, &p->synced, number, 's');
 	mvcc_batch_done(s->store, batch);
+	mvcc_trim(s->store, number % 16);
 	for (size_t i = 0; i < number % 8 && r >= 0; i++)
 		r = mvcc_backend_reclaim(s->backend, RECLAIM_BYTES);
 	if (r < 0)

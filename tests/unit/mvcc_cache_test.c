@@ -7,7 +7,7 @@
 #define CACHE_BYTES 65536
 #define NEWEST 50		/* of about 60 that have room; a batch is 10 */
 
-static void put(struct rig *rig, int i)
+static void put_unstored(struct rig *rig, int i)
 {
 	uint8_t value[VALUE] = { 0 };
 	char key[16];
@@ -19,6 +19,11 @@ static void put(struct rig *rig, int i)
 	mvcc_begin(rig->store);
 	assert_int_equal(mvcc_put(rig->store, &put), 0);
 	mvcc_end(rig->store);
+}
+
+static void put(struct rig *rig, int i)
+{
+	put_unstored(rig, i);
 	if (i % 10 == 9)
 		rig_store(rig);
 }
@@ -113,12 +118,47 @@ static void overwriting_adds_nothing(void **state)
 	rig_close(&rig);
 }
 
+/* However much a batch held, what it leaves goes in steps of the size that was asked. */
+static void memory_goes_back_in_slices(void **state)
+{
+	const struct mvcc_args args = { .cache_bytes = CACHE_BYTES, .ring_events = 1 };
+	const size_t slice = 10;
+	int64_t before, after;
+	struct mvcc_batch *batch;
+	struct rig rig;
+	size_t steps = 0;
+	bool more = true;
+
+	rig_open(&rig, false, &args);
+	for (int i = 0; i < KEYS; i++)
+		put_unstored(&rig, i);
+	/* what is not stored stays, and is no reason to go on looking */
+	assert_false(mvcc_trim(rig.store, slice));
+	before = cached_bytes(&rig);
+	assert_true(before > KEYS * VALUE);
+	batch = mvcc_batch_take(rig.store);
+	assert_int_equal(mvcc_backend_write(rig.backend, batch), 0);
+	mvcc_batch_done(rig.store, batch);
+	assert_int_equal(cached_bytes(&rig), before);
+	for (; more; steps++) {
+		more = mvcc_trim(rig.store, slice);
+		after = cached_bytes(&rig);
+		assert_in_range(before - after, 0, (int64_t)slice * (VALUE + 100));
+		before = after;
+		mvcc_check(rig.store);
+	}
+	assert_true(steps >= KEYS / slice);
+	assert_true(after <= CACHE_BYTES);
+	rig_close(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_newest_stay),
 		cmocka_unit_test(what_is_read_stays),
 		cmocka_unit_test(overwriting_adds_nothing),
+		cmocka_unit_test(memory_goes_back_in_slices),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -214,10 +214,12 @@ $(O)/tests/bench/mvcc_bench: $(call obj,$(addprefix tests/bench/,mvcc_bench.c \
 	mvcc_bench_limits.c)) $(O)/libmvcc.a
 	$(link) -ldb-5.3
 
-# What libraft costs; the link lets the program count what is allocated.
+# How long a put can take beside what frees history.
 bench += $(O)/tests/bench/pause
-$(O)/tests/bench/pause: $(O)/obj/tests/bench/pause.o $(O)/lib.a
+$(O)/tests/bench/pause: $(call obj,$(addprefix tests/bench/,pause.c witness.c)) $(O)/lib.a
 	$(link) $(LIBS_LIB)
+
+# What libraft costs; the link lets the program count what is allocated.
 bench += $(O)/tests/bench/raft_bench
 $(O)/tests/bench/raft_bench: $(O)/obj/tests/bench/raft_bench.o $(O)/libraft.a
 	$(link) $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc free)

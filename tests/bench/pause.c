@@ -10,6 +10,10 @@
  * from when each was due until its answer, so that one that holds up those behind it
  * counts for all of them. "late" is by how much this program was late itself.
  *
+ * "longest*" and ">10 ms*" are of those puts in whose time no processor of the machine
+ * stood still for a millisecond or more, and "machine" is by how much a thread before
+ * which no other comes was woken too late: see witness.h. It takes root.
+ *
  * The first line is of DIR's disk, asked by nobody else: appends of 4 KiB, each synced.
  */
 #include <fcntl.h>
@@ -19,6 +23,7 @@
 
 #include "include/bug.h"
 #include "lib/client.h"
+#include "tests/bench/witness.h"
 
 #define CLIENTS 8
 #define KEYS 100000
@@ -27,8 +32,10 @@
 #define VALUE_BYTES 256
 #define SECOND UINT64_C(1000000000)
 #define CALL_MS 600000
+#define LONG_US 10000
 
 static uint8_t value[VALUE_BYTES];
+static bool witnessed;
 
 static void die(const char *what, const char *why)
 {
@@ -38,37 +45,64 @@ static void die(const char *what, const char *why)
 
 /* --- how long things took ------------------------------------------------- */
 
+struct took {
+	uint64_t from;			/* of uv_hrtime() */
+	uint32_t us;
+};
+
 struct times {
-	uint32_t *us;			/* each, in microseconds */
+	struct took *each;
 	size_t n, cap;
 };
 
-static void times_add(struct times *t, uint64_t ns)
+static void times_add(struct times *t, uint64_t from)
 {
 	if (t->n == t->cap) {
 		t->cap = t->cap ? 2 * t->cap : 1 << 16;
-		t->us = realloc(t->us, t->cap * sizeof(*t->us));
-		BUG_ON(!t->us);
+		t->each = realloc(t->each, t->cap * sizeof(*t->each));
+		BUG_ON(!t->each);
 	}
-	t->us[t->n++] = (uint32_t)MIN(ns / 1000, (uint64_t)UINT32_MAX);
+	t->each[t->n++] = (struct took){ from, (uint32_t)MIN((uv_hrtime() - from) / 1000,
+							     (uint64_t)UINT32_MAX) };
 }
 
 static int compare(const void *a, const void *b)
 {
-	const uint32_t *x = a, *y = b;
+	const struct took *x = a, *y = b;
 
-	return *x < *y ? -1 : *x > *y;
+	return x->us < y->us ? -1 : x->us > y->us;
 }
 
 static double at(const struct times *t, double part)
 {
-	return (double)t->us[(size_t)((double)(t->n - 1) * part)] / 1000;
+	return (double)t->each[(size_t)((double)(t->n - 1) * part)].us / 1000;
 }
 
 static void print_head(void)
 {
-	printf("%-24s %8s %9s %8s %8s %8s %8s %8s %6s %6s\n", "milliseconds", "seconds", "rate",
+	printf("%-20s %7s %6s %6s %6s %6s %7s %7s %6s %6s", "milliseconds", "seconds", "rate",
 	       "median", "99 %", "99.9 %", "99.99 %", "longest", ">10 ms", "late");
+	if (witnessed)
+		printf(" %8s %7s %7s", "longest*", ">10 ms*", "machine");
+	printf("\n");
+}
+
+/* @t is in order: what is left of it without the times in which the machine stood still. */
+static void print_undisturbed(const struct times *t)
+{
+	size_t i = t->n, over = 0;
+	uint32_t longest = 0;
+
+	while (i && (!longest || t->each[i - 1].us > LONG_US)) {
+		const struct took *took = &t->each[--i];
+
+		if (witness_late(took->from, took->from + took->us * UINT64_C(1000)))
+			continue;
+		longest = MAX(longest, took->us);
+		over += took->us > LONG_US;
+	}
+	printf(" %8.2f %7zu %7.1f", (double)longest / 1000, over,
+	       (double)witness_latest() / 1e6);
 }
 
 static void print_line(const char *title, uint64_t ns, struct times *t, uint64_t late)
@@ -77,12 +111,15 @@ static void print_line(const char *title, uint64_t ns, struct times *t, uint64_t
 
 	if (!t->n)
 		die(title, "nothing was done");
-	qsort(t->us, t->n, sizeof(*t->us), compare);
-	while (over < t->n && t->us[t->n - 1 - over] > 10000)
+	qsort(t->each, t->n, sizeof(*t->each), compare);
+	while (over < t->n && t->each[t->n - 1 - over].us > LONG_US)
 		over++;
-	printf("%-24s %8.1f %9.0f %8.2f %8.2f %8.2f %8.2f %8.2f %6zu %6.1f\n", title,
+	printf("%-20s %7.1f %6.0f %6.2f %6.2f %6.2f %7.2f %7.2f %6zu %6.1f", title,
 	       (double)ns / 1e9, (double)t->n * 1e9 / (double)ns, at(t, 0.5), at(t, 0.99),
 	       at(t, 0.999), at(t, 0.9999), at(t, 1), over, (double)late / 1e6);
+	if (witnessed)
+		print_undisturbed(t);
+	printf("\n");
 	fflush(stdout);
 	t->n = 0;
 }
@@ -107,12 +144,12 @@ static void measure_disk(const char *dir, uint64_t seconds)
 		from = now;
 		if (write(fd, page, sizeof(page)) != sizeof(page) || fdatasync(fd))
 			die(path, strerror(errno));
+		times_add(&t, from);
 		now = uv_hrtime();
-		times_add(&t, now - from);
 	}
 	print_line("fdatasync, alone", now - began, &t, 0);
 	close(fd);
-	free(t.us);
+	free(t.each);
 }
 
 /* --- the load -------------------------------------------------------------- */
@@ -157,7 +194,7 @@ static void put_done(void *user, const struct client_result *result)
 			header->revision;
 	else
 		load->failed++;
-	times_add(&load->times, uv_hrtime() - put->due);
+	times_add(&load->times, put->due);
 	load->done++;
 	free(put);
 	if (!load->running && load->done == load->sent)
@@ -348,6 +385,7 @@ int main(int argc, char **argv)
 		if (client_new(&config, &load.clients[i], why, sizeof(why)))
 			die(argv[1], why);
 	fill(&load, number(argc, argv, 2, 5000000));
+	witnessed = witness_start();
 	print_head();
 	measure_disk(argc > 5 ? argv[5] : ".", load.seconds / 2 + 1);
 	run_phase(&load, "puts", NULL, false);

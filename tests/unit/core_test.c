@@ -312,6 +312,39 @@ static void test_log_in_memory_is_bounded_by_bytes(void **state)
 	free(value);
 }
 
+static uint64_t first_index(const struct rig *rig)
+{
+	struct core_status status;
+
+	core_status(rig->core, &status);
+	return status.raft.first_index;
+}
+
+/* However much the store has taken at once, a turn forgets a slice of it. */
+static void test_log_is_forgotten_in_slices(void **state)
+{
+	struct rig *rig = *state;
+	uint64_t before, moved;
+	size_t turns = 0;
+
+	for (int i = 0; i < 5000; i++)
+		core_submit(rig->core, make_put(rig, "a", "v", 0, false));
+	settle_log(rig);
+	assert_int_equal(rig->finished, 5000);
+	before = first_index(rig);
+	assert_true(store_batch(rig));
+	assert_int_equal(first_index(rig), before);
+	do {
+		assert_int_equal(core_turn(rig->core, rig->now), 0);
+		moved = first_index(rig) - before;
+		assert_in_range(moved, 1, TRIM_SLICE);
+		before += moved;
+		turns++;
+	} while (core_busy(rig->core));
+	assert_true(turns >= 5000 / TRIM_SLICE);
+	assert_int_equal(before, rig->n_log + 1);
+}
+
 /* Who waits for the space learns that it is not free. */
 static void test_stopping_ends_physical_compactions(void **state)
 {
@@ -530,6 +563,7 @@ int main(void)
 		TEST(compaction),
 		TEST(compaction_goes_on_after_a_restart),
 		TEST(log_in_memory_is_bounded_by_bytes),
+		TEST(log_is_forgotten_in_slices),
 		TEST(stopping_ends_physical_compactions),
 		TEST(alarm_is_proposed_once_a_second),
 		TEST(alarm_refuses_what_adds),

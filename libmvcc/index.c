@@ -235,8 +235,10 @@ bool index_same_leaf(const struct index_path *path, struct slice name)
 	for (unsigned int l = 1; l < path->depth; l++) {
 		const struct node *node = path->node[l];
 
+		/* digests tell names apart only where these begin as all below the node do */
 		if (path->at[l] + 1 < node->n)
-			return digest(name, node->skip) < node->digest[path->at[l] + 1];
+			return slice_shared(name, key_slice(node->key[0])) >= node->skip &&
+			       digest(name, node->skip) < node->digest[path->at[l] + 1];
 	}
 	return true;
 }

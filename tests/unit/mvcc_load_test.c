@@ -8,6 +8,7 @@
 #define RECORDS 300000
 #define KEYS 50000
 #define NAME_BYTES 64
+#define GROUP (1 << 18)		/* records that are sorted together, at first */
 
 enum shape { NUMBERS, FAR_APART, NESTED, N_SHAPES };
 
@@ -105,7 +106,7 @@ static void opens_as_it_was(void **state)
 		assert_int_equal(mvcc_revision(rig.store), revision);
 		assert_int_equal(again.keys, stats.keys);
 		assert_int_equal(again.revisions, stats.revisions);
-		assert_true(stats.revisions > 1 << 18);
+		assert_true(stats.revisions > GROUP);
 		assert_memory_equal(before, after, KEYS * sizeof(*before));
 		rig_close(&rig);
 	}
@@ -113,10 +114,50 @@ static void opens_as_it_was(void **state)
 	free(after);
 }
 
+static void put(struct rig *rig, const char *beginning, uint32_t i)
+{
+	char buf[NAME_BYTES];
+	size_t len = (size_t)snprintf(buf, sizeof(buf), "%s%05u", beginning, i);
+	const struct mvcc_put put = { .key = slice_of(buf, len), .value = SLICE_LIT("v") };
+
+	mvcc_begin(rig->store);
+	assert_int_equal(mvcc_put(rig->store, &put), 0);
+	mvcc_end(rig->store);
+}
+
+/*
+ * A few records after those that are sorted together are far from each other in the index:
+ * each is in another leaf than the one before, below nodes that all begin otherwise.
+ */
+static void few_come_last(void **state)
+{
+	static const char *const beginnings[] = { "aaaaaaaaaaaa", "b00000000000", "b0/", "c" };
+	const uint32_t n = ARRAY_SIZE(beginnings);
+	struct mvcc_stats stats, again;
+	struct rig rig;
+
+	for (uint32_t few = 2; few < 200; few *= 3) {
+		rig_open(&rig, false, &(struct mvcc_args){ 0 });
+		for (uint32_t i = 0; i < GROUP; i++)
+			put(&rig, beginnings[i % n], i / n % 10000);
+		for (uint32_t i = 0; i < few; i++)
+			put(&rig, beginnings[mix(i) % n], mix(i * few) % 11000);
+		rig_store(&rig);
+		mvcc_stats(rig.store, &stats);
+		rig_restart(&rig);
+		mvcc_check(rig.store);
+		mvcc_stats(rig.store, &again);
+		assert_int_equal(again.keys, stats.keys);
+		assert_int_equal(again.revisions, stats.revisions);
+		rig_close(&rig);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(opens_as_it_was),
+		cmocka_unit_test(few_come_last),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -225,23 +225,22 @@ int wal_append(struct wal *wal, const struct raft_entry *entries, size_t n,
 	return wal->error;
 }
 
-/* Some of what a removed segment takes: all at once is milliseconds, for which those who
- * append would wait. */
-static int free_some(struct wal *wal)
+/*
+ * Some of what a removed segment takes: all at once is milliseconds, for which those who
+ * append would wait. One that has another name, as a copy of links, is not ours to cut;
+ * and where cutting fails, closing frees the rest.
+ */
+static void free_some(struct wal *wal)
 {
 	struct stat st;
-	int r = 0;
 
 	if (wal->removed < 0)
-		return 0;
-	if (fstat(wal->removed, &st) < 0)
-		return -errno;
-	if (st.st_size > FREE_BYTES)
-		return ftruncate(wal->removed, st.st_size - FREE_BYTES) < 0 ? -errno : 0;
-	if (close(wal->removed) < 0)
-		r = -errno;
+		return;
+	if (!fstat(wal->removed, &st) && !st.st_nlink && st.st_size > FREE_BYTES &&
+	    !ftruncate(wal->removed, st.st_size - FREE_BYTES))
+		return;
+	close(wal->removed);
 	wal->removed = -1;
-	return r;
 }
 
 int wal_sync(struct wal *wal)
@@ -249,7 +248,7 @@ int wal_sync(struct wal *wal)
 	if (!wal->error && !wal->synced)
 		wal->error = sync_data(wal);
 	if (!wal->error)
-		wal->error = free_some(wal);
+		free_some(wal);
 	return wal->error;
 }
 

@@ -315,18 +315,15 @@ int segment_remove_file(struct bdb *bdb, uint64_t number)
 int segment_shrink_removed(struct bdb *bdb, size_t bytes)
 {
 	struct stat st;
-	int r;
 
-	if (fstat(bdb->removed, &st))
-		return -errno;
-	if (st.st_size > (off_t)bytes) {
-		if (ftruncate(bdb->removed, st.st_size - (off_t)bytes))
-			return -errno;
+	/* one that has another name, as a copy of links, is not ours to cut */
+	if (!fstat(bdb->removed, &st) && !st.st_nlink && st.st_size > (off_t)bytes &&
+	    !ftruncate(bdb->removed, st.st_size - (off_t)bytes))
 		return durable_sync(bdb->removed);
-	}
-	r = close(bdb->removed) ? -errno : 0;
+	/* where cutting fails, this frees the rest */
+	close(bdb->removed);
 	bdb->removed = -1;
-	return r;
+	return 0;
 }
 
 int segments_open(struct bdb *bdb)

@@ -257,6 +257,28 @@ static void removed_files_go_in_slices(void **state)
 	pair_close(&p);
 }
 
+/* A copy of links, as cp -al makes them, stays whole. */
+static void removed_files_with_another_name_stay(void **state)
+{
+	int64_t full, bytes;
+	struct pair p;
+
+	pair_open(&p, 2);
+	open_bdb(&p.bdb);
+	fill(&p, 1000);
+	assert_int_equal(mvcc_backend_sync(p.bdb.backend), 0);
+	full = on_disk(&p.bdb);
+	assert_true(links_make(p.bdb.dir));
+	compact_both(&p);
+	sweep_both(&p, 1000);
+	store_both(&p);
+	reclaim_all(&p.bdb);
+	assert_in_range(links_remove(p.bdb.dir, &bytes), 2, full / SEGMENT_BYTES + 1);
+	assert_in_range(bytes, full / 2, full);
+	expect_same(&p);
+	pair_close(&p);
+}
+
 /* Puts, removals, compactions and restarts between the slices. */
 static void goes_on_meanwhile(void **state)
 {
@@ -392,6 +414,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(files_shrink),
 		cmocka_unit_test(removed_files_go_in_slices),
+		cmocka_unit_test(removed_files_with_another_name_stay),
 		cmocka_unit_test(goes_on_meanwhile),
 		cmocka_unit_test(small_files_become_one),
 		cmocka_unit_test(survives_a_kill_at_every_slice),

@@ -122,6 +122,25 @@ static void test_removed_segment(void **state)
 	wal_close(wal);
 }
 
+/* A copy of links, as cp -al makes them, stays whole. */
+static void test_removed_segment_with_another_name(void **state)
+{
+	struct wal *wal = create(1 << 20);
+	int64_t bytes;
+
+	for (uint64_t i = 1; i <= 12; i++)
+		append(wal, 1, i, 1, 100000);
+	assert_true(links_make(dir));
+	assert_int_equal(wal_release(wal, 11), 0);
+	for (uint64_t i = 13; i < 30; i++) {
+		append(wal, 1, i, 1, 10);
+		assert_int_equal(wal_sync(wal), 0);
+	}
+	assert_int_equal(links_remove(dir, &bytes), 1);
+	assert_true(bytes > 1 << 20);
+	wal_close(wal);
+}
+
 /* The tail of a log is replaced, also where the old one is in an earlier segment. */
 static void test_replace(void **state)
 {
@@ -314,6 +333,7 @@ int main(void)
 		TEST(test_entry_types_and_limits),
 		TEST(test_segments),
 		TEST(test_removed_segment),
+		TEST(test_removed_segment_with_another_name),
 		TEST(test_replace),
 		TEST(test_snapshot_record),
 		TEST(test_foreign_files),

@@ -314,8 +314,10 @@ int disk_open(struct disk *disk, const struct kvd_config *config, const struct d
 		err = make_dirs(config->data_dir, why, why_size);
 	if (!err)
 		err = make_own_dir(p.member, why, why_size);
-	if (!err && !found)
-		err = create_log(&args, first, why, why_size);
+	/* one that is there may be of a start which ended before its name was durable */
+	if (!err)
+		err = found ? sync_name(p.wal, why, why_size) :
+			      create_log(&args, first, why, why_size);
 	if (!err)
 		err = open_store(disk, config, p.kv, why, why_size);
 	if (!err)

@@ -9,6 +9,7 @@
 #include "libmvcc/backend.h"
 #include "tests/unit/mvcc_util.h"
 
+#define PAGE 16384
 #define BIG (3 << 19)		/* 1.5 MiB: the largest request there is */
 
 static void put_key(struct rig *rig, const char *key, struct slice value)
@@ -421,8 +422,8 @@ static void damage_is_an_error(void **state)
 	rig_open_backend(&rig);
 	mvcc_backend_close(rig.backend);
 	size = file_size(rig.dir, "revisions.0000000001");
-	assert_true(size >= 5 * 16384);
-	for (off_t at = 100; at < size; at += 16384) {
+	assert_true(size >= 5 * PAGE);
+	for (off_t at = 100; at < size; at += PAGE) {
 		flip(rig.dir, "revisions.0000000001", at);
 		noticed += damage_is_noticed(&rig, 2000);
 		flip(rig.dir, "revisions.0000000001", at);
@@ -455,13 +456,129 @@ static void damaged_value_is_not_read(void **state)
 	mvcc_backend_close(rig.backend);
 	size = file_size(rig.dir, "revisions.0000000001");
 	rig_open_backend(&rig);
-	for (off_t at = 9000; at < size; at += 16384)
+	for (off_t at = 9000; at < size; at += PAGE)
 		flip(rig.dir, "revisions.0000000001", at);
 	assert_int_equal(mvcc_backend_fetch(rig.backend, &fetch), -EBADMSG);
 	assert_null(fetch.items[0].blob);
 	mvcc_fetch_release(&fetch);
 	mvcc_result_release(&result);
 	rig_close(&rig);
+}
+
+#define LONG_VALUES 12
+
+/* Reads a page of the first segment, or writes it. */
+static void page_move(const char *dir, off_t at, uint8_t page[PAGE], bool write)
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/revisions.0000000001", dir);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(write ? pwrite(fd, page, PAGE, at) : pread(fd, page, PAGE, at), PAGE);
+	close(fd);
+}
+
+/* The i-th value takes several pages, which hold nothing else. */
+static struct slice long_value(uint8_t *buf, int i)
+{
+	memset(buf, 'a' + i, 3 * PAGE);
+	return slice_of(buf, 3 * PAGE);
+}
+
+/* Reads all of the long values: each is right, or an error. How many are an error. */
+static int read_long_values(struct rig *rig, uint8_t *buf)
+{
+	int noticed = 0;
+
+	for (int i = 0; i < LONG_VALUES; i++) {
+		char key[16];
+		struct mvcc_read read = { .range.key = { (const uint8_t *)key, 3 } };
+		struct mvcc_result result;
+		struct mvcc_fetch fetch;
+		struct mvcc_kv kv;
+		int r;
+
+		snprintf(key, sizeof(key), "k%02d", i);
+		mvcc_fetch_init(&fetch);
+		mvcc_result_init(&result);
+		while ((r = mvcc_range(rig->store, &read, &fetch, &result)) == MVCC_COLD) {
+			r = mvcc_backend_fetch(rig->backend, &fetch);
+			if (r)
+				break;
+		}
+		if (r) {
+			assert_int_equal(r, -EBADMSG);
+			noticed++;
+		} else {
+			assert_int_equal(mvcc_kv_decode(blob_slice(result.kvs[0]), &kv), 0);
+			assert_true(slice_eq(kv.value, long_value(buf, i)));
+		}
+		mvcc_result_release(&result);
+		mvcc_fetch_release(&fetch);
+	}
+	return noticed;
+}
+
+/* Whether a store with a misplaced page is refused, or what is in it is. */
+static bool misplaced_is_noticed(struct rig *rig, uint8_t *buf)
+{
+	const struct mvcc_bdb_args args = { .dir = rig->dir, .cache_bytes = 1 << 20 };
+	struct mvcc_args store_args = { .cache_bytes = 1 };
+	char why[256] = "";
+	bool noticed = true;
+	int r = mvcc_bdb_open(&args, &rig->backend, why, sizeof(why));
+
+	if (r) {
+		expect_damage(rig, r, why);
+		return true;
+	}
+	r = mvcc_open(rig->backend, &store_args, &rig->store, why, sizeof(why));
+	if (!r) {
+		noticed = read_long_values(rig, buf);
+		mvcc_free(rig->store);
+	} else {
+		expect_damage(rig, r, why);
+	}
+	mvcc_backend_close(rig->backend);
+	return noticed;
+}
+
+/* A page that is whole, and has a checksum that is right, but is another one. */
+static void misplaced_page_is_not_a_value(void **state)
+{
+	struct rig rig = { .bdb = true, .args.cache_bytes = 1 };
+	uint8_t *buf = malloc(3 * PAGE), page[PAGE], next[PAGE];
+	int noticed = 0, pages = 0;
+	char key[16];
+	off_t size;
+
+	assert_non_null(buf);
+	rig_open(&rig, true, &rig.args);
+	for (int i = 0; i < LONG_VALUES; i++) {
+		snprintf(key, sizeof(key), "k%02d", i);
+		put_key(&rig, key, long_value(buf, i));
+	}
+	rig_store(&rig);
+	assert_int_equal(mvcc_backend_sync(rig.backend), 0);
+	mvcc_free(rig.store);
+	mvcc_backend_close(rig.backend);
+	size = file_size(rig.dir, "revisions.0000000001");
+	assert_true(size > LONG_VALUES * 3 * PAGE);
+	for (off_t at = PAGE; at + PAGE < size; at += PAGE) {
+		page_move(rig.dir, at, page, false);
+		page_move(rig.dir, at + PAGE, next, false);
+		page_move(rig.dir, at, next, true);
+		noticed += misplaced_is_noticed(&rig, buf);
+		page_move(rig.dir, at, page, true);
+		pages++;
+	}
+	print_message("%d of %d misplaced pages noticed\n", noticed, pages);
+	assert_int_equal(noticed, pages);
+	assert_false(misplaced_is_noticed(&rig, buf));
+	dir_remove(rig.dir);
+	free(buf);
 }
 
 /* A record that is gone from under the index is damage, not an endless wish for it. */
@@ -567,6 +684,7 @@ int main(void)
 		SILENT(space_is_given_back),
 		SILENT(damage_is_an_error),
 		SILENT(damaged_value_is_not_read),
+		SILENT(misplaced_page_is_not_a_value),
 		SILENT(lost_record_is_an_error),
 		SILENT(nonsense_is_refused),
 	};

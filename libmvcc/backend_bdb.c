@@ -450,6 +450,16 @@ static int format_check(struct bdb *bdb)
 	return bdb_number_put(bdb, NULL, SLICE_LIT(FORMAT_RECORD), FORMAT);
 }
 
+/* With nothing in its cache: what recovery took for new pages and did not write may be
+ * damage, which is seen when they are read again. */
+static int env_reopen(struct bdb *bdb, const struct mvcc_bdb_args *args)
+{
+	int r = bdb_error(bdb->env->close(bdb->env, 0));
+
+	bdb->env = NULL;
+	return r ? r : env_open(bdb, args);
+}
+
 static int bdb_start(struct bdb *bdb, const struct mvcc_bdb_args *args)
 {
 	int r = dir_check(bdb);
@@ -465,8 +475,8 @@ static int bdb_start(struct bdb *bdb, const struct mvcc_bdb_args *args)
 	/* a log that there was no memory to read is no shorter one */
 	if (!r && memory_was_short())
 		r = -ENOMEM;
-	if (!r)
-		pages_recovered(bdb->pages);
+	if (!r && pages_recovered(bdb->pages))
+		r = env_reopen(bdb, args);
 	if (!r)
 		r = bdb_tree_open(bdb, NULL, RECORDS_FILE, DB_CREATE, &bdb->records);
 	if (!r)

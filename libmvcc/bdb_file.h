@@ -83,10 +83,11 @@ int pages_settle(struct pages *pages);
  * one to it, without a checksum, and it may look for the way on from there for ever; and
  * it does not ask whether a page is the one that it asked for. pages_check() makes both
  * pages with a bad checksum. In recovery, until pages_recovered(), a page that is zeroes
- * as a whole is in order: it was not written yet.
+ * as a whole is in order: it was not written yet. pages_recovered() is true where there was
+ * one; then it may be damage all the same, and in Berkeley DB's cache.
  */
-void pages_recovered(struct pages *pages);
-void pages_check(const struct pages *pages, uint8_t *data, size_t len, uint64_t offset);
+bool pages_recovered(struct pages *pages);
+void pages_check(struct pages *pages, uint8_t *data, size_t len, uint64_t offset);
 
 /* --- bdb_file.c: the hooks ---------------------------------------- */
 

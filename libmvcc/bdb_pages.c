@@ -42,6 +42,7 @@ struct pages {
 	size_t n_unsynced;
 	int failed;			/* the first error */
 	bool recovered;
+	bool met_zeroes;		/* in recovery: a page that was taken for a new one */
 };
 
 /* Only what has dirty pages is written, so that the rest of a long file costs little. */
@@ -216,9 +217,10 @@ void pages_close(struct pages *pages)
 	free(pages);
 }
 
-void pages_recovered(struct pages *pages)
+bool pages_recovered(struct pages *pages)
 {
 	pages->recovered = true;
+	return pages->met_zeroes;
 }
 
 static bool is_zeroes(const uint8_t *data, size_t len)
@@ -226,14 +228,16 @@ static bool is_zeroes(const uint8_t *data, size_t len)
 	return !data[0] && !memcmp(data, data + 1, len - 1);
 }
 
-void pages_check(const struct pages *pages, uint8_t *data, size_t len, uint64_t offset)
+void pages_check(struct pages *pages, uint8_t *data, size_t len, uint64_t offset)
 {
 	uint32_t number;		/* in the machine's own order, after 8 bytes */
 
 	if (len != BDB_PAGE_BYTES)
 		return;
 	memcpy(&number, data + 8, sizeof(number));
-	if (is_zeroes(data, len) ? pages->recovered : number != offset / len)
+	if (is_zeroes(data, len) && !pages->recovered)
+		pages->met_zeroes = true;
+	else if (is_zeroes(data, len) || number != offset / len)
 		memset(data, 0xff, len);
 }
 

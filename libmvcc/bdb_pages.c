@@ -45,7 +45,8 @@ struct pages {
 	bool met_zeroes;		/* in recovery: a page that was taken for a new one */
 };
 
-/* Only what has dirty pages is written, so that the rest of a long file costs little. */
+/* Only what has dirty pages is written, so that the rest of a long file costs little.
+ * Where there is no such call, or none for us, the sync that follows writes it all. */
 static bool write_back(int fd)
 {
 	const unsigned int how = SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
@@ -56,8 +57,8 @@ static bool write_back(int fd)
 	if (!S_ISREG(st.st_mode))
 		return true;
 	for (off_t at = 0; at < st.st_size; at += WRITE_BACK_BYTES)
-		if (sync_file_range(fd, at, WRITE_BACK_BYTES, how) && errno != ENOSYS)
-			return false;
+		if (sync_file_range(fd, at, WRITE_BACK_BYTES, how))
+			return errno != EIO && errno != ENOSPC && errno != EDQUOT;
 	return true;
 }
 

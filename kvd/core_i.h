@@ -21,7 +21,7 @@
 #define TRIM_SLICE 1000
 /* Keys that one turn looks at for a hash; hashes of compactions that are kept, as in
  * etcd; and clients that may wait for one. */
-#define HASH_SLICE 2000
+#define HASH_SLICE 1000
 #define HASHES_KEPT 10
 #define HASHES_ASKED_MAX 100
 /* Clients that may wait for space to be given back. */

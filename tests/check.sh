@@ -106,7 +106,7 @@ fi
 scripts e2e
 suite fault/power "$O/tests/fault/power"
 suite fault/error "$O/tests/fault/error"
-suite fault/damage "$O/tests/fault/damage"
+suite fault/damage "$O/tests/fault/damage" 200 5
 suite fault/memory "$O/tests/fault/memory"
 suite fault/kvd_power tests/fault/kvd_power.sh 48
 suite fault/bad_input tests/fault/bad_input.sh

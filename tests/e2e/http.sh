@@ -6,19 +6,6 @@
 # what is expected.
 . "$(dirname "$0")/../common.sh"
 
-# http URL METHOD PATH: the status on the first line, then the body
-http() {
-	local address=${1#http://} status line
-	exec 3<>"/dev/tcp/${address%:*}/${address#*:}" || return
-	printf '%s %s HTTP/%s\r\nHost: %s\r\nConnection: close\r\n\r\n' "$2" "$3" \
-		"${HTTP:-1.1}" "$address" >&3
-	read -r _ status _ <&3
-	while read -r line <&3 && [[ $line != $'\r' ]]; do :; done
-	echo "$status"
-	timeout 5 cat <&3
-	exec 3>&-
-}
-
 # metric NAME: its value, where it has no labels
 metric() { sed -n "s/^$1 //p" <<<"$METRICS"; }
 

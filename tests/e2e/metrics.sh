@@ -44,7 +44,7 @@ work() {
 	ctl put key x --lease 123456
 } >/dev/null
 
-curl_metrics() { curl -s "$1/metrics"; }
+metrics_of() { HTTP=1.0 http "$1" GET /metrics | tail -n +2; }
 
 # shape FILE: for each metric of etcd's a line: name, type, words; labels; buckets
 shape() {
@@ -73,13 +73,13 @@ value() { grep -v '^#' "$TMP/metrics" | grep -F "$1 " | sed 's/.* //'; }
 
 start_server kvd || finish
 work
-curl -s "$URL/health" >/dev/null
+http "$URL" GET /health >/dev/null
 timeout 20 "$KVCTL" --endpoints "$URL" watch key >"$TMP/watch" 2>&1 &
 PIDS+=($!)
-watching() { curl_metrics "$URL" | grep -qx 'etcd_debugging_mvcc_watcher_total 1'; }
+watching() { metrics_of "$URL" | grep -qx 'etcd_debugging_mvcc_watcher_total 1'; }
 check 'a watcher is counted' until_true 10 watching
 ctl put key watched >/dev/null
-curl_metrics "$URL" >"$TMP/metrics"
+metrics_of "$URL" >"$TMP/metrics"
 
 while read -r want name; do
 	same "$name" "$want" "$(value "$name")"
@@ -123,7 +123,7 @@ fi
 shape "$TMP/metrics" >"$TMP/kvd"
 start_server etcd || finish
 work
-curl_metrics "$URL" | shape /dev/stdin >"$TMP/etcd"
+metrics_of "$URL" | shape /dev/stdin >"$TMP/etcd"
 join -j 1 -v 1 <(cut -d' ' -f1 "$TMP/etcd") <(cut -d' ' -f1 "$TMP/kvd") |
 	grep -vxE "${ABSENT//$'\n'/|}" >"$TMP/missing"
 same 'nothing of etcd is missing that is not listed' '' "$(<"$TMP/missing")"

@@ -553,6 +553,8 @@ static int apply_and_tell(struct core *core)
 
 int core_turn(struct core *core, uint64_t now)
 {
+	size_t pending = mvcc_batch_pending(core->state.store);
+	uint64_t applied = core->applied;
 	int err;
 
 	core->now = now;
@@ -567,7 +569,8 @@ int core_turn(struct core *core, uint64_t now)
 	    (err = core_run_reads(core)) < 0)
 		return err;
 	core_run_reclaim(core);
-	return core_give_back(core);
+	return core_give_back(core, core->applied - applied,
+			      mvcc_batch_pending(core->state.store) - pending);
 }
 
 void core_wind_down(struct core *core)

@@ -16,8 +16,8 @@
 #define UNSYNCED_BYTES_MAX (16 << 20)
 /* Keys whose history one turn may compact; a millisecond's work. */
 #define COMPACT_SLICE 250
-/* Values, and entries of the log, that one turn gives the memory of back; half a
- * millisecond's work. */
+/* Values, and entries of the log, that one turn gives the memory of back beside twice what
+ * it has brought; half a millisecond's work. */
 #define TRIM_SLICE 1000
 /* Keys that one turn looks at for a hash; hashes of compactions that are kept, as in
  * etcd; and clients that may wait for one. */
@@ -211,8 +211,9 @@ bool core_may_apply(const struct core *core);
 int core_queue_append(struct core *core, struct core_messages *after);
 void core_append_free(struct core_append *append);
 void core_note_applied(struct core *core);
-/* Memory that is not needed any more goes back in slices. */
-int core_give_back(struct core *core);
+/* Memory that is not needed any more goes back in slices. They are larger than what the turn
+ * has brought, which is so many entries and changes: else busy turns would leave ever more. */
+int core_give_back(struct core *core, size_t entries, size_t changes);
 
 int core_step(struct core *core, const struct raft_event *event);
 

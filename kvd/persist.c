@@ -223,7 +223,7 @@ static void release_log(struct core *core)
 	core->forget = keep;
 }
 
-static int forget_entries(struct core *core)
+static int forget_entries(struct core *core, size_t n)
 {
 	uint64_t first = core->status.first_index;
 	struct raft_event event = { .type = RAFT_COMPACT };
@@ -231,7 +231,7 @@ static int forget_entries(struct core *core)
 
 	if (core->forget < first)
 		return 0;
-	event.index = MIN(core->forget, first + TRIM_SLICE - 1);
+	event.index = MIN(core->forget, first + n - 1);
 	err = core_step(core, &event);
 	raft_status(core->raft, &core->status);
 	/* raft needs them yet: the next sync asks again */
@@ -240,11 +240,11 @@ static int forget_entries(struct core *core)
 	return MIN(err, 0);
 }
 
-int core_give_back(struct core *core)
+int core_give_back(struct core *core, size_t entries, size_t changes)
 {
-	int err = forget_entries(core);
+	int err = forget_entries(core, TRIM_SLICE + 2 * entries);
 
-	core->giving_back = mvcc_trim(core->state.store, TRIM_SLICE) ||
+	core->giving_back = mvcc_trim(core->state.store, TRIM_SLICE + 2 * changes) ||
 		core->forget >= core->status.first_index;
 	return err;
 }

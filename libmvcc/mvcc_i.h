@@ -232,7 +232,8 @@ int cache_set(struct mvcc *store, struct key *key, struct blob *value);
 void cache_drop(struct mvcc *store, struct key *key);
 bool cache_trim(struct mvcc *store, size_t n);
 
-/* Keys of the cache that a read looks at, whether they may leave. */
+/* Keys of the cache that a read looks at, whether they may leave, beside two for each that
+ * it has brought. */
 #define TRIM_READ 256
 
 /* --- batch.c: what is not yet stored -------------------------------------- */

@@ -386,7 +386,7 @@ int mvcc_range(struct mvcc *store, const struct mvcc_read *read, struct mvcc_fet
 		r = range_any(store, &g, current, &want, out);
 	/* not before it has all: what it found in the cache, it comes back for */
 	if (!r)
-		cache_trim(store, TRIM_READ);
+		cache_trim(store, TRIM_READ + 2 * fetch->n);
 	return r;
 }
 

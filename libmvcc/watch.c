@@ -425,7 +425,7 @@ static int watch_read(struct mvcc *store, struct mvcc_watcher *w, size_t max,
 		mvcc_events_release(&rd.ev);
 		return r ? r : MVCC_COLD;
 	}
-	cache_trim(store, TRIM_READ);
+	cache_trim(store, TRIM_READ + 2 * fetch->n);
 	advance(&rd);
 	mvcc_events_release(out);
 	*out = rd.ev;

@@ -25,7 +25,7 @@ struct rig {
 	struct core *core;
 	uint64_t now;
 	/* the log, as the disk has it */
-	struct raft_entry log[8192];
+	struct raft_entry log[40000];
 	size_t n_log;
 	struct raft_hard_state hard_state;
 	bool stuck;			/* the log's disk does not answer */

@@ -345,6 +345,32 @@ static void test_log_is_forgotten_in_slices(void **state)
 	assert_int_equal(before, rig->n_log + 1);
 }
 
+/* Turns that bring more than a slice leave no more from one to the next. */
+static void test_busy_turns_leave_nothing_behind(void **state)
+{
+	const size_t each = 2 * TRIM_SLICE, turns = 18;
+	struct rig *rig = *state;
+	struct mvcc_stats stats;
+	struct core_append *a;
+	char key[32];
+
+	for (size_t turn = 0; turn < turns; turn++) {
+		for (size_t i = 0; i < each; i++) {
+			snprintf(key, sizeof(key), "%zu/%zu", turn, i);
+			core_submit(rig->core, make_put(rig, key, "v", 0, false));
+		}
+		assert_int_equal(core_turn(rig->core, rig->now), 0);
+		while ((a = core_take_append(rig->core)))
+			append(rig, a);
+		store_batch(rig);
+		/* what is under way, and what the turns before the last few left */
+		assert_true(rig->n_log + 1 - first_index(rig) <= 4 * each);
+		mvcc_stats(rig->store, &stats);
+		assert_true(stats.cache_bytes <= 4 * (int64_t)each * 100);
+	}
+	assert_true(rig->finished >= (turns - 2) * each);
+}
+
 /* Who waits for the space learns that it is not free. */
 static void test_stopping_ends_physical_compactions(void **state)
 {
@@ -564,6 +590,7 @@ int main(void)
 		TEST(compaction_goes_on_after_a_restart),
 		TEST(log_in_memory_is_bounded_by_bytes),
 		TEST(log_is_forgotten_in_slices),
+		TEST(busy_turns_leave_nothing_behind),
 		TEST(stopping_ends_physical_compactions),
 		TEST(alarm_is_proposed_once_a_second),
 		TEST(alarm_refuses_what_adds),

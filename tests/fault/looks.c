@@ -9,7 +9,7 @@
 #define LOOK_EVERY 4		/* batches */
 #define BACKUP_FROM 9		/* after this batch it begins */
 #define BACKUP_TO 13
-#define REOPEN 14
+#define REOPEN 14		/* or the first after it */
 #define STEP_BYTES (16 << 10)
 
 static const struct mvcc_key_range everything = { SLICE_LIT("k"), SLICE_LIT("\0") };
@@ -255,8 +255,11 @@ int looks_after(struct looks *looks, struct session *s, size_t batch)
 		r = backup_begin(looks, s, batch);
 	else if (looks->backup)
 		r = backup_go_on(looks, s, batch);
-	if (!r && batch == REOPEN)
+	/* a compaction begins its sweep anew then, and the model's does not */
+	if (!r && batch >= REOPEN && !looks->reopened && !session_compacts(s)) {
+		looks->reopened = true;
 		r = open_again(looks, s);
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(all) && !r && batch % LOOK_EVERY == LOOK_EVERY - 1; i++) {
 		s->progress->what = all[i].name;
 		r = all[i].fn(looks, s);

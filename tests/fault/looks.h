@@ -16,6 +16,7 @@ struct looks {
 	const char *copy;		/* where the backup goes: empty */
 	struct mvcc_backup *backup;	/* NULL: none is under way */
 	size_t copying, copied;		/* which batch it is of; is whole of */
+	bool reopened;
 };
 
 /* Negative errno. Says in @s->progress, which is there, what it does. */

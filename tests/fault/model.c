@@ -264,6 +264,11 @@ void session_close(struct session *s)
 	s->backend = NULL;
 }
 
+bool session_compacts(const struct session *s)
+{
+	return s->store->compaction.running;
+}
+
 size_t session_batch(const struct session *s)
 {
 	struct slice v = mvcc_record_get(s->store, "meta", SLICE_LIT("batch"));

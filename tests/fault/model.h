@@ -67,6 +67,8 @@ int session_open(struct session *s, const struct model *model, const char *dir);
 /* Closes it and opens it again; the backend in memory stays. After a batch. */
 int session_reopen(struct session *s, const char *dir);
 void session_close(struct session *s);
+/* Whether a compaction is under way. */
+bool session_compacts(const struct session *s);
 /* Carries out the batches after @from, up to @to. */
 int model_run(struct session *s, size_t from, size_t to);
 

@@ -76,6 +76,15 @@ static int sync_name(const char *path, char *why, size_t why_size)
 	return err;
 }
 
+/* One that may be left of a start which ended before its name was durable. Who may not open
+ * the directory above, or not sync it, did not give it that name. */
+static int sync_found(const char *path, char *why, size_t why_size)
+{
+	int err = sync_name(path, why, why_size);
+
+	return err == -EACCES || err == -EINVAL ? 0 : err;
+}
+
 static int make_dir(const char *path, char *why, size_t why_size)
 {
 	struct stat st;
@@ -314,9 +323,8 @@ int disk_open(struct disk *disk, const struct kvd_config *config, const struct d
 		err = make_dirs(config->data_dir, why, why_size);
 	if (!err)
 		err = make_own_dir(p.member, why, why_size);
-	/* one that is there may be of a start which ended before its name was durable */
 	if (!err)
-		err = found ? sync_name(p.wal, why, why_size) :
+		err = found ? sync_found(p.wal, why, why_size) :
 			      create_log(&args, first, why, why_size);
 	if (!err)
 		err = open_store(disk, config, p.kv, why, why_size);

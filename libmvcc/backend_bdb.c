@@ -376,7 +376,8 @@ static int env_open(struct bdb *bdb, const struct mvcc_bdb_args *args)
 	if (!r)
 		r = env->open(env, args->dir, DB_CREATE | DB_PRIVATE | DB_INIT_TXN | DB_INIT_LOG |
 			      DB_INIT_MPOOL | DB_THREAD | DB_RECOVER, 0600);
-	return bdb_error(r);
+	/* a log that there was no memory to read is no shorter one */
+	return !r && memory_was_short() ? -ENOMEM : bdb_error(r);
 }
 
 int bdb_tree_open(struct bdb *bdb, DB_TXN *txn, const char *file, uint32_t flags, DB **out)
@@ -472,9 +473,6 @@ static int bdb_start(struct bdb *bdb, const struct mvcc_bdb_args *args)
 		r = pages_start(bdb);
 	if (!r)
 		r = env_open(bdb, args);
-	/* a log that there was no memory to read is no shorter one */
-	if (!r && memory_was_short())
-		r = -ENOMEM;
 	if (!r && pages_recovered(bdb->pages))
 		r = env_reopen(bdb, args);
 	if (!r)

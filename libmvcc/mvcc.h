@@ -436,8 +436,9 @@ struct mvcc_batch *mvcc_batch_take(struct mvcc *store);
 void mvcc_batch_done(struct mvcc *store, struct mvcc_batch *batch);
 /*
  * Gives memory back, about @n values at a time: what the last batch held, and what the cache
- * has above its limit. True while there is more. Ten thousand at once take milliseconds;
- * what is left when the next batch is taken goes then.
+ * has above its limit. True while there is more. Ten thousand at once take milliseconds.
+ * What is left of the batch when the next one is taken goes then; without this call puts
+ * let the cache grow beyond its limit, which reads alone bring back.
  */
 bool mvcc_trim(struct mvcc *store, size_t n);
 

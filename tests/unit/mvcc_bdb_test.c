@@ -384,30 +384,38 @@ static void expect_damage(const struct rig *rig, int error, const char *why)
 	assert_non_null(strstr(why, "damaged"));
 }
 
-/* Opens what was damaged: an error that says so, or else everything is right. */
-static bool damage_is_noticed(struct rig *rig, int n)
+/* Opens what was damaged. False: it is refused, with an error that says so. */
+static bool open_damaged(struct rig *rig)
 {
 	const struct mvcc_bdb_args args = { .dir = rig->dir, .cache_bytes = 1 << 20 };
 	struct mvcc_args store_args = { .cache_bytes = 1 };
-	char why[256] = "", key[16];
+	char why[256] = "";
 	int r = mvcc_bdb_open(&args, &rig->backend, why, sizeof(why));
 
-	if (r) {
-		expect_damage(rig, r, why);
-		return true;
-	}
-	r = mvcc_open(rig->backend, &store_args, &rig->store, why, sizeof(why));
 	if (!r) {
-		for (int i = 0; i < n; i++) {
-			snprintf(key, sizeof(key), "%06d", i);
-			expect_read(rig, key, 0, slice_str(key));
-		}
-		mvcc_free(rig->store);
+		r = mvcc_open(rig->backend, &store_args, &rig->store, why, sizeof(why));
+		if (r)
+			mvcc_backend_close(rig->backend);
 	}
-	mvcc_backend_close(rig->backend);
 	if (r)
 		expect_damage(rig, r, why);
-	return r;
+	return !r;
+}
+
+/* It is refused, or else everything is right. */
+static bool damage_is_noticed(struct rig *rig, int n)
+{
+	char key[16];
+
+	if (!open_damaged(rig))
+		return true;
+	for (int i = 0; i < n; i++) {
+		snprintf(key, sizeof(key), "%06d", i);
+		expect_read(rig, key, 0, slice_str(key));
+	}
+	mvcc_free(rig->store);
+	mvcc_backend_close(rig->backend);
+	return false;
 }
 
 /* A bit in every page of the revisions, one after the other. */
@@ -524,23 +532,12 @@ static int read_long_values(struct rig *rig, uint8_t *buf)
 /* Whether a store with a misplaced page is refused, or what is in it is. */
 static bool misplaced_is_noticed(struct rig *rig, uint8_t *buf)
 {
-	const struct mvcc_bdb_args args = { .dir = rig->dir, .cache_bytes = 1 << 20 };
-	struct mvcc_args store_args = { .cache_bytes = 1 };
-	char why[256] = "";
-	bool noticed = true;
-	int r = mvcc_bdb_open(&args, &rig->backend, why, sizeof(why));
+	bool noticed;
 
-	if (r) {
-		expect_damage(rig, r, why);
+	if (!open_damaged(rig))
 		return true;
-	}
-	r = mvcc_open(rig->backend, &store_args, &rig->store, why, sizeof(why));
-	if (!r) {
-		noticed = read_long_values(rig, buf);
-		mvcc_free(rig->store);
-	} else {
-		expect_damage(rig, r, why);
-	}
+	noticed = read_long_values(rig, buf);
+	mvcc_free(rig->store);
 	mvcc_backend_close(rig->backend);
 	return noticed;
 }

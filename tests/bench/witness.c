@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <time.h>
-#include <unistd.h>
+#include <uv.h>
 
 #include "include/bug.h"
 #include "include/slice.h"
@@ -23,14 +23,6 @@ static struct stop *stops;
 static size_t n_stops, cap_stops;
 static uint64_t latest;
 
-static uint64_t now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * SECOND + (uint64_t)t.tv_nsec;
-}
-
 static void note(uint64_t from, uint64_t to)
 {
 	pthread_mutex_lock(&lock);
@@ -48,7 +40,7 @@ static void note(uint64_t from, uint64_t to)
 
 static void *watch(void *unused)
 {
-	uint64_t due = now(), woken;
+	uint64_t due = uv_hrtime(), woken;
 	struct timespec t;
 
 	(void)unused;
@@ -56,7 +48,7 @@ static void *watch(void *unused)
 		due += PERIOD;
 		t = (struct timespec){ (time_t)(due / SECOND), (long)(due % SECOND) };
 		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
-		woken = now();
+		woken = uv_hrtime();
 		note(due, woken);
 		due = MAX(due, woken - woken % PERIOD);
 	}
